@@ -1,0 +1,1 @@
+//! The command of operators, and the composition root of the demo.

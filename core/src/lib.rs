@@ -1,0 +1,16 @@
+//! The pure domain of Sealane: state, commands, views and every decision, without I/O.
+//!
+//! Law: no clock, no randomness, no async, no serialisation. Time, ids and evidence enter as fields of a
+//! [`command::Command`]. Every replica therefore computes the same thing, and a test can replay any history.
+
+pub mod command;
+pub mod endpoint;
+pub mod identity;
+pub mod liveness;
+pub mod name;
+pub mod report;
+pub mod service;
+pub mod state;
+pub mod time;
+pub mod trust;
+pub mod view;

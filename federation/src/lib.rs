@@ -1,0 +1,1 @@
+//! The federation server: a raft-replicated store of catalogs, and the streams that serve it.

@@ -1,0 +1,1 @@
+//! The wire format of Sealane: .proto sources, generated code, conversions to and from the domain.

@@ -1,0 +1,1 @@
+//! The proxy: one data plane in three roles, mTLS from end to end.
