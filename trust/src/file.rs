@@ -1,0 +1,133 @@
+//! Files that must be whole or absent, and files that must be nobody else's.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Who may read a file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The owner only (0600): keys and tokens.
+    Private,
+    /// Everyone (0644): certificates.
+    Public,
+}
+
+/// A file that could not be written or was not fit to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file is readable or writable by its group or by others.
+    #[error("{path} has mode {mode:03o}: a secret file must be its owner's alone (chmod 600 it)", path = .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is no regular file.
+    #[error("{path} is not a regular file", path = .0.display())]
+    NotAFile(PathBuf),
+    /// The file is larger than anything that is expected in it.
+    #[error("{path} is larger than {limit} bytes", path = .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound.
+        limit: u64,
+    },
+    /// The operating system said no.
+    #[error("can not {what} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Io { what, path, source }
+}
+
+/// Writes a file so that after a crash it is either as before or whole: a temporary file beside it, synced, renamed
+/// over it, and the directory synced.
+///
+/// # Errors
+/// When any of these steps fails; the temporary file is removed then.
+pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| FileError::NotAFile(path.to_owned()))?;
+    let suffix = crate::random::<8>().map_err(|e| failed("write", path)(io::Error::other(e)))?;
+    let mut temporary_name = std::ffi::OsString::from(".");
+    temporary_name.push(name);
+    temporary_name.push(format!(".{}", data_encoding::HEXLOWER.encode(&suffix)));
+    let temporary = directory.join(temporary_name);
+    let written = write_new(&temporary, bytes, access)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(failed("write", path)));
+    if written.is_err() {
+        // The first error is the one to report; a temporary file left behind is never read.
+        let _ = std::fs::remove_file(&temporary);
+        return written;
+    }
+    File::open(directory).and_then(|d| d.sync_all()).map_err(failed("sync", directory))
+}
+
+fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    let mode = match access {
+        Access::Private => 0o600,
+        Access::Public => 0o644,
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(failed("create", path))?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(failed("set the mode of", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write", path))
+}
+
+/// Reads a secret file of at most `limit` bytes.
+///
+/// # Errors
+/// When the file can be read or written by anyone but its owner, is no regular file, is larger, or can not be read.
+pub fn read_private(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    // The open file is asked, not the path, so that nobody can exchange it in between.
+    let mode = file.metadata().map_err(failed("read", path))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(FileError::Exposed { path: path.to_owned(), mode });
+    }
+    read_bounded(file, path, limit).map(Zeroizing::new)
+}
+
+/// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// When it is no regular file, is larger, or can not be read.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    read_bounded(File::open(path).map_err(failed("read", path))?, path, limit)
+}
+
+fn read_bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let metadata = file.metadata().map_err(failed("read", path))?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
+    // Room for all of it, so that a secret is not copied about by a growing buffer.
+    let room = usize::try_from(metadata.len().min(limit)).unwrap_or(0) + 1;
+    let mut bytes = Vec::with_capacity(room);
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
