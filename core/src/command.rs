@@ -252,6 +252,14 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// A refusal with its code and its sentence.
+    #[must_use]
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Refusal { code, message: message.into() }
+    }
+}
+
 /// Codes of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalCode {
@@ -278,7 +286,9 @@ pub enum SessionError {
     #[error("the cluster is not a member of this federation")]
     NotMember,
     /// This instance was fenced by another less than one TTL ago: two agents share one identity.
-    #[error("another agent instance took this cluster over {since_ms} ms ago; two agents run under one identity")]
+    #[error(
+        "another agent instance took this cluster over {since_ms} ms ago; two agents run under one identity"
+    )]
     Fenced {
         /// The instance that holds the session now.
         by: InstanceId,

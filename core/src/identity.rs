@@ -106,7 +106,9 @@ impl SpiffeId {
                 && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         };
         if !path.split('/').all(segment) {
-            return Err(refuse("its path segments must be of A-Z, a-z, 0-9, '.', '-' and '_', and not '.' or '..'"));
+            return Err(refuse(
+                "its path segments must be of A-Z, a-z, 0-9, '.', '-' and '_', and not '.' or '..'",
+            ));
         }
         Ok(SpiffeId { trust_domain: TrustDomain::parse(domain)?, path: path.into() })
     }
@@ -250,7 +252,9 @@ mod tests {
         let id = SpiffeId::agent(&ours, &ClusterName::parse("west").unwrap());
         assert_eq!(id.principal(&ours), Some(Principal::Agent(ClusterName::parse("west").unwrap())));
         assert_eq!(id.principal(&other), None);
-        for strange in ["spiffe://fed/server/0", "spiffe://fed/server/01", "spiffe://fed/nobody/x", "spiffe://fed/agent"] {
+        for strange in
+            ["spiffe://fed/server/0", "spiffe://fed/server/01", "spiffe://fed/nobody/x", "spiffe://fed/agent"]
+        {
             assert_eq!(SpiffeId::parse(strange).unwrap().principal(&ours), None, "{strange}");
         }
     }

@@ -173,6 +173,22 @@ name!(
         && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_'))
 );
 
+impl NetworkName {
+    /// A cluster's default network: one of its own, which is the safe guess.
+    #[must_use]
+    pub fn of_cluster(cluster: &ClusterName) -> Self {
+        // Every cluster name is a network name: both are labels, and a network's may be longer.
+        NetworkName(cluster.0.clone())
+    }
+}
+
+impl TrustDomain {
+    /// What stands in a state before its federation is founded; no certificate is ever issued under it.
+    pub(crate) fn unfounded() -> Self {
+        TrustDomain("unfounded".into())
+    }
+}
+
 /// A service's identity in the federation, by namespace sameness (KEP-1645): one namespaced name, everywhere.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
@@ -192,6 +208,19 @@ impl ServiceKey {
             .split_once('/')
             .ok_or_else(|| NameError::new("service", s, "must be written NAMESPACE/NAME"))?;
         Ok(ServiceKey { namespace: Namespace::parse(namespace)?, name: ServiceName::parse(name)? })
+    }
+
+    /// The least key that a namespace can hold: where a range over the namespace begins.
+    #[must_use]
+    pub fn first_of(namespace: &Namespace) -> Self {
+        // "0" is the least label: a label begins with a digit or a letter, and "0" is a prefix of no smaller one.
+        ServiceKey { namespace: namespace.clone(), name: ServiceName("0".into()) }
+    }
+
+    /// The least key of all: where a range over every service begins.
+    #[must_use]
+    pub fn first() -> Self {
+        ServiceKey { namespace: Namespace("0".into()), name: ServiceName("0".into()) }
     }
 }
 
@@ -230,7 +259,9 @@ mod tests {
     #[test]
     fn an_endpoint_id_has_one_form() {
         assert!(EndpointId::parse("e-abcdefghij234").is_ok());
-        for bad in ["e-abcdefghij23", "e-abcdefghij2341", "f-abcdefghij234", "e-abcdefghij231", "e-ABCDEFGHIJ234"] {
+        for bad in
+            ["e-abcdefghij23", "e-abcdefghij2341", "f-abcdefghij234", "e-abcdefghij231", "e-ABCDEFGHIJ234"]
+        {
             assert!(EndpointId::parse(bad).is_err(), "{bad}");
         }
     }

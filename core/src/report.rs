@@ -6,6 +6,7 @@ use crate::liveness::Liveness;
 use crate::name::{ClusterName, EndpointId, ServiceKey};
 use crate::time::Revision;
 use crate::view::{Candidate, Conflict};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Everything that was weighed for one service and one importer.
@@ -25,6 +26,13 @@ pub struct ServiceReport {
     pub conflicts: Vec<Conflict>,
     /// Every endpoint and gateway of every exporter.
     pub decisions: Vec<Decision>,
+}
+
+/// Why a whole view is as it is: one report for every service that anybody exports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// The reports.
+    pub services: BTreeMap<ServiceKey, ServiceReport>,
 }
 
 /// Why a cluster does not import a service.
@@ -123,7 +131,9 @@ impl Rejection {
     pub fn message(&self) -> &'static str {
         match self {
             Rejection::NotReady => "the endpoint is not ready",
-            Rejection::ClusterWithdrawn => "its cluster is withdrawn: its lease lapsed and more witnesses say down than up",
+            Rejection::ClusterWithdrawn => {
+                "its cluster is withdrawn: its lease lapsed and more witnesses say down than up"
+            }
             Rejection::NoPort => "it serves none of the import's ports",
             Rejection::NoGateway => "it is in another network and its cluster has no ready gateway",
             Rejection::NoWeight => "no ready endpoint is behind it, or its weight is zero",

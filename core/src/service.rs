@@ -5,6 +5,10 @@ use crate::time::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod validity;
+
+pub use validity::{ServiceFacts, ServiceKind, export_of};
+
 /// A transport protocol of a Service port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {

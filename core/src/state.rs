@@ -10,9 +10,15 @@ use crate::name::{ClusterName, EndpointId, Namespace, NetworkName, ServiceKey, T
 use crate::service::Export;
 use crate::time::{Millis, Revision};
 use crate::trust::Bundle;
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+mod grant;
+mod query;
+mod records;
+
+pub use records::RecordError;
 
 /// The SHA-256 of a secret or of a key; never the secret itself.
 pub type Hash = [u8; 32];
@@ -36,6 +42,8 @@ pub struct State {
     pub by_name: OrdMap<ClusterName, ClusterId>,
     /// Index: the cluster bound to a trust domain. Derived from `clusters`.
     pub by_trust_domain: OrdMap<TrustDomain, ClusterId>,
+    /// Index: the services that each cluster exports. Derived from `shards`.
+    pub exported: OrdSet<(ClusterId, ServiceKey)>,
 }
 
 /// Facts about the federation itself.
@@ -80,7 +88,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { services: 5_000, endpoints: 1_000, ports: 100, label_bytes: 64 * 1024, gateways: 64, namespaces: 10_000 }
+        Limits {
+            services: 5_000,
+            endpoints: 1_000,
+            ports: 100,
+            label_bytes: 64 * 1024,
+            gateways: 64,
+            namespaces: 10_000,
+        }
     }
 }
 

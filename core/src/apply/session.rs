@@ -1,0 +1,105 @@
+//! Sessions and leases: who writes a catalog now, and whether it was heard from.
+
+use super::authority;
+use super::draft::Draft;
+use crate::command::{CatalogResult, Refusal, Reply, SessionError};
+use crate::events::ClusterFact;
+use crate::identity::{ClusterId, InstanceId, Principal, SessionId};
+use crate::state::{Cluster, Lease, Session};
+use crate::time::Millis;
+use std::sync::Arc;
+
+/// How long a fenced instance may not reopen: one lease TTL. Two agents with a cloned disk would otherwise fence
+/// each other for ever.
+pub const FENCE_MS: u64 = 5_000;
+
+pub(super) fn open(
+    draft: &mut Draft,
+    by: Option<&Principal>,
+    id: ClusterId,
+    session: SessionId,
+    instance: InstanceId,
+) -> Result<Reply, Refusal> {
+    let Some(cluster) = draft.cluster(id) else {
+        return Ok(Reply::Session(Err(SessionError::NotMember)));
+    };
+    authority::agent_of(by, &cluster)?;
+    if cluster.session.as_ref().is_some_and(|current| current.id == session) {
+        return Ok(Reply::Session(Ok(())));
+    }
+    let now = draft.now();
+    let fenced = match fence(cluster.session.as_ref(), instance, now) {
+        Ok(fenced) => fenced,
+        Err(refused) => return Ok(Reply::Session(Err(refused))),
+    };
+    start(
+        draft,
+        &cluster,
+        Session {
+            id: session,
+            instance,
+            opened: now,
+            synced: false,
+            sequence: 0,
+            last_result: Arc::new(CatalogResult::default()),
+            fenced,
+        },
+    );
+    Ok(Reply::Session(Ok(())))
+}
+
+/// Whom the new session shuts out, or why it is shut out itself.
+fn fence(
+    current: Option<&Session>,
+    instance: InstanceId,
+    now: Millis,
+) -> Result<Option<(InstanceId, Millis)>, SessionError> {
+    let Some(current) = current else { return Ok(None) };
+    if current.instance == instance {
+        return Ok(current.fenced);
+    }
+    match current.fenced {
+        Some((fenced, at)) if fenced == instance && now.since(at) < FENCE_MS => {
+            Err(SessionError::Fenced { by: current.instance, since_ms: now.since(at) })
+        }
+        _ => Ok(Some((current.instance, now))),
+    }
+}
+
+fn start(draft: &mut Draft, cluster: &Cluster, session: Session) {
+    let id = cluster.id;
+    draft.events.lanes.extend(cluster.lanes.keys().map(|target| (id, *target)));
+    draft.edit(id, None, |cluster| {
+        cluster.session = Some(session);
+        cluster.lanes.clear();
+    });
+    enliven(draft, cluster);
+}
+
+pub(super) fn lapse(draft: &mut Draft, id: ClusterId, session: SessionId) -> Reply {
+    if let Some(cluster) = current(draft, id, session) {
+        if matches!(cluster.lease, Lease::Live { .. }) {
+            let since = draft.now();
+            draft.edit(id, Some(ClusterFact::Lease), |cluster| cluster.lease = Lease::Lapsed { since });
+        }
+    }
+    Reply::Done
+}
+
+pub(super) fn revive(draft: &mut Draft, id: ClusterId, session: SessionId) -> Reply {
+    if let Some(cluster) = current(draft, id, session) {
+        enliven(draft, &cluster);
+    }
+    Reply::Done
+}
+
+fn enliven(draft: &mut Draft, cluster: &Cluster) {
+    if !matches!(cluster.lease, Lease::Live { .. }) {
+        let since = draft.now();
+        draft.edit(cluster.id, Some(ClusterFact::Lease), |cluster| cluster.lease = Lease::Live { since });
+    }
+}
+
+fn current(draft: &Draft, id: ClusterId, session: SessionId) -> Option<Arc<Cluster>> {
+    draft.cluster(id).filter(|cluster| cluster.session.as_ref().is_some_and(|current| current.id == session))
+}

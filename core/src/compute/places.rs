@@ -1,0 +1,234 @@
+//! The endpoints and gateways of one exporter: what becomes of each, and why.
+
+use super::weigh::{Exporter, effective};
+use super::{Computation, ports, shares};
+use crate::endpoint::{Endpoint, Gateway};
+use crate::identity::SpiffeId;
+use crate::name::{EndpointId, Hostname, NetworkName, PortName};
+use crate::report::{Decision, Outcome, Rejection, Subject};
+use crate::service::{ExportSpec, ServiceType};
+use crate::state::{Cluster, LaneVerdict};
+use crate::view::{Candidate, Path, Standing, Tier};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What stands behind an exporter's gateways in one network.
+#[derive(Default)]
+struct Behind {
+    counts: BTreeMap<PortName, u32>,
+    identities: BTreeSet<SpiffeId>,
+    endpoints: Vec<(EndpointId, Option<Hostname>)>,
+}
+
+/// One exporter, as one importer meets it.
+struct Meeting<'a> {
+    importer: &'a Cluster,
+    exporter: &'a Cluster,
+    tier: Tier,
+    headless: bool,
+    /// The merged ports that this exporter itself exposes.
+    exposed: BTreeSet<PortName>,
+    behind: BTreeMap<NetworkName, Behind>,
+}
+
+/// Every place of one exporter. `merged` is `None` when the importer does not import the service at all.
+pub(super) fn decide(
+    computation: &Computation<'_>,
+    importer: &Cluster,
+    exporter: &Exporter<'_>,
+    merged: Option<&ExportSpec>,
+) -> Vec<Decision> {
+    let spec = exporter.shard.export.spec.as_ref().ok().filter(|_| exporter.counted.is_ok());
+    let (Some(merged), Some(spec)) = (merged, spec) else {
+        return bar(exporter, &Rejection::ExportNotCounted);
+    };
+    if let Some(rejection) = barred(computation, importer, exporter.cluster) {
+        return bar(exporter, &rejection);
+    }
+    let mut meeting = Meeting {
+        importer,
+        exporter: exporter.cluster,
+        tier: tier(importer, exporter.cluster),
+        headless: merged.service_type == ServiceType::Headless,
+        exposed: ports::exposed(&merged.ports, &spec.ports),
+        behind: BTreeMap::new(),
+    };
+    meeting.gather(exporter);
+    let endpoints = exporter
+        .shard
+        .endpoints
+        .values()
+        .map(|e| meeting.decision(subject(exporter, e), meeting.endpoint(e)));
+    let gateways = exporter
+        .cluster
+        .gateways
+        .iter()
+        .map(|g| meeting.decision(gateway_subject(exporter, g), meeting.gateway(g)));
+    endpoints.chain(gateways).collect()
+}
+
+/// Why nothing of a whole cluster may be used. Its own places are always an importer's to use.
+fn barred(computation: &Computation<'_>, importer: &Cluster, exporter: &Cluster) -> Option<Rejection> {
+    if importer.id == exporter.id {
+        return None;
+    }
+    if exporter.bundle.is_none() {
+        return Some(Rejection::NoBundle);
+    }
+    let seen_up = importer.lanes.get(&exporter.id).is_some_and(|lane| lane.verdict == LaneVerdict::Up);
+    let withdrawn = !seen_up && computation.standing(exporter.id) == Standing::Withdrawn;
+    withdrawn.then_some(Rejection::ClusterWithdrawn)
+}
+
+fn bar(exporter: &Exporter<'_>, rejection: &Rejection) -> Vec<Decision> {
+    let cluster = &exporter.cluster.name;
+    let reject = |subject| Decision {
+        cluster: cluster.clone(),
+        subject,
+        outcome: Outcome::Rejected(rejection.clone()),
+    };
+    let endpoints = exporter.shard.endpoints.values().map(|e| reject(subject(exporter, e)));
+    let gateways = exporter.cluster.gateways.iter().map(|g| reject(gateway_subject(exporter, g)));
+    endpoints.chain(gateways).collect()
+}
+
+fn tier(importer: &Cluster, exporter: &Cluster) -> Tier {
+    if importer.id == exporter.id {
+        return Tier::Local;
+    }
+    match importer.lanes.get(&exporter.id).map(|lane| lane.verdict) {
+        Some(LaneVerdict::Down) => Tier::Avoided,
+        Some(LaneVerdict::Up) | None => Tier::Remote,
+    }
+}
+
+fn subject(exporter: &Exporter<'_>, endpoint: &Endpoint) -> Subject {
+    Subject::Endpoint {
+        id: endpoint.id.clone(),
+        address: endpoint.address,
+        locality: effective(&endpoint.locality, &exporter.cluster.locality),
+        spiffe_id: endpoint.spiffe_id.clone(),
+    }
+}
+
+fn gateway_subject(exporter: &Exporter<'_>, gateway: &Gateway) -> Subject {
+    let locality = effective(&gateway.locality, &exporter.cluster.locality);
+    Subject::Gateway { address: gateway.address.to_string(), locality }
+}
+
+impl Meeting<'_> {
+    fn decision(&self, subject: Subject, outcome: Outcome) -> Decision {
+        Decision { cluster: self.exporter.name.clone(), subject, outcome }
+    }
+
+    fn network<'e>(&'e self, endpoint: &'e Endpoint) -> &'e NetworkName {
+        endpoint.network.as_ref().unwrap_or(&self.exporter.network)
+    }
+
+    /// Whether places of a network are reached directly.
+    fn near(&self, network: &NetworkName) -> bool {
+        self.tier == Tier::Local || *network == self.importer.network
+    }
+
+    /// The endpoint's target ports for those merged ports that its cluster exposes.
+    fn usable(&self, endpoint: &Endpoint) -> BTreeMap<PortName, u16> {
+        endpoint
+            .ports
+            .iter()
+            .filter(|(name, _)| self.exposed.contains(*name))
+            .map(|(n, p)| (n.clone(), *p))
+            .collect()
+    }
+
+    /// Counts what stands behind the gateways of each far network.
+    fn gather(&mut self, exporter: &Exporter<'_>) {
+        let mut all: BTreeMap<NetworkName, Behind> = BTreeMap::new();
+        for endpoint in exporter.shard.endpoints.values().filter(|endpoint| endpoint.ready) {
+            let (network, ports) = (self.network(endpoint), self.usable(endpoint));
+            if !self.near(network) && !ports.is_empty() {
+                all.entry(network.clone()).or_default().add(endpoint, self.exporter, ports.into_keys());
+            }
+        }
+        self.behind = all;
+    }
+
+    fn endpoint(&self, endpoint: &Endpoint) -> Outcome {
+        let (network, ports) = (self.network(endpoint), self.usable(endpoint));
+        if !endpoint.ready {
+            return Outcome::Rejected(Rejection::NotReady);
+        }
+        if ports.is_empty() {
+            return Outcome::Rejected(Rejection::NoPort);
+        }
+        if !self.near(network) {
+            let reachable = !self.serving(network).is_empty();
+            return if reachable { Outcome::BehindGateway } else { Outcome::Rejected(Rejection::NoGateway) };
+        }
+        self.choose(Path::Direct {
+            id: endpoint.id.clone(),
+            address: endpoint.address,
+            ports,
+            locality: effective(&endpoint.locality, &self.exporter.locality),
+            spiffe_id: endpoint.spiffe_id.clone(),
+            inbound_port: endpoint.inbound_port,
+            hostname: endpoint.hostname.clone(),
+        })
+    }
+
+    fn gateway(&self, gateway: &Gateway) -> Outcome {
+        if self.near(&gateway.network) {
+            return Outcome::Rejected(Rejection::SameNetwork);
+        }
+        if !gateway.ready {
+            return Outcome::Rejected(Rejection::NotReady);
+        }
+        let weights = self.weights(gateway);
+        let Some(behind) = self.behind.get(&gateway.network).filter(|_| !weights.is_empty()) else {
+            return Outcome::Rejected(Rejection::NoWeight);
+        };
+        self.choose(Path::Gateway {
+            address: gateway.address.clone(),
+            locality: effective(&gateway.locality, &self.exporter.locality),
+            weights,
+            identities: behind.identities.clone(),
+            endpoints: if self.headless { behind.endpoints.clone() } else { Vec::new() },
+        })
+    }
+
+    fn choose(&self, path: Path) -> Outcome {
+        Outcome::Chosen(Candidate { cluster: self.exporter.name.clone(), tier: self.tier, path })
+    }
+
+    /// The gateways that take connections for a network, in an order that publishing them again does not change.
+    fn serving(&self, network: &NetworkName) -> Vec<&Gateway> {
+        let serves = |gateway: &&Gateway| gateway.ready && gateway.weight > 0 && gateway.network == *network;
+        let mut serving: Vec<&Gateway> = self.exporter.gateways.iter().filter(serves).collect();
+        serving.sort_by(|a, b| a.address.cmp(&b.address));
+        serving
+    }
+
+    /// One gateway's share of each port; shares of 0 are left out.
+    fn weights(&self, gateway: &Gateway) -> BTreeMap<PortName, u32> {
+        let serving = self.serving(&gateway.network);
+        let place = serving.iter().position(|other| other.address == gateway.address);
+        let (Some(place), Some(behind)) = (place, self.behind.get(&gateway.network)) else {
+            return BTreeMap::new();
+        };
+        let weights: Vec<u32> = serving.iter().map(|gateway| gateway.weight).collect();
+        let share = |(port, count): (&PortName, &u32)| (port.clone(), shares::split(*count, &weights)[place]);
+        behind.counts.iter().map(share).filter(|(_, share)| *share > 0).collect()
+    }
+}
+
+impl Behind {
+    fn add(&mut self, endpoint: &Endpoint, exporter: &Cluster, ports: impl Iterator<Item = PortName>) {
+        for port in ports {
+            *self.counts.entry(port).or_default() += 1;
+        }
+        self.identities.extend(endpoint.spiffe_id.clone());
+        if endpoint.inbound_port.is_none() || endpoint.spiffe_id.is_none() {
+            // No proxy of its own answers: its cluster's gateway terminates for it.
+            self.identities.insert(SpiffeId::gateway(&exporter.trust_domain));
+        }
+        self.endpoints.push((endpoint.id.clone(), endpoint.hostname.clone()));
+    }
+}
