@@ -11,8 +11,8 @@ mod connection;
 mod limits;
 mod registry;
 
-pub(crate) use connection::wall_clock_reaches;
 pub use connection::{Accepted, Peer};
+pub(crate) use connection::{tune, wall_clock_reaches};
 pub use limits::Limits;
 
 use crate::revocation::Revocations;

@@ -24,11 +24,12 @@ use tower::{Service, ServiceExt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteAddr(pub SocketAddr);
 
-/// Which HTTP versions a connection may speak.
+/// Which HTTP versions a service speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Versions {
     Http2,
-    Both,
+    /// The one that the handshake agreed on; HTTP/1.1 when it agreed on none.
+    Negotiated,
 }
 
 /// Serves gRPC (HTTP/2 only) until shutdown and drain: a [`tonic::service::Routes`], or any router of its kind.
@@ -54,7 +55,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    acceptor.run(move |accepted| connection(accepted, service.clone(), Versions::Both)).await;
+    acceptor.run(move |accepted| connection(accepted, service.clone(), Versions::Negotiated)).await;
 }
 
 async fn connection<S, B>(accepted: Accepted, service: S, versions: Versions)
@@ -73,7 +74,9 @@ where
         extensions.insert(TcpConnectInfo { local_addr: Some(local), remote_addr: Some(remote) });
         service.clone().oneshot(request)
     });
-    let builder = builder(&limits, versions);
+    let http2 =
+        versions == Versions::Http2 || stream.get_ref().1.alpn_protocol() == Some(crate::tls::ALPN_H2);
+    let builder = builder(&limits, http2);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -87,7 +90,8 @@ where
     }
 }
 
-fn builder(limits: &Limits, versions: Versions) -> Builder<TokioExecutor> {
+/// One version and no guessing by the first bytes, which a client could withhold for ever.
+fn builder(limits: &Limits, http2: bool) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -98,16 +102,45 @@ fn builder(limits: &Limits, versions: Versions) -> Builder<TokioExecutor> {
         .max_header_list_size(limits.header_list)
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window);
-    if versions == Versions::Http2 {
-        return builder.http2_only();
-    }
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keepalive_timeout)
         // hyper takes no less than 8 KiB.
         .max_buf_size(usize::try_from(limits.header_list).unwrap_or(usize::MAX).max(8192));
-    builder
+    if http2 { builder.http2_only() } else { builder.http1_only() }
+}
+
+/// An error with all its causes on one line: transport errors keep what matters (such as a refused certificate) in
+/// their sources.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = describe(error);
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = describe(cause);
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// The error's own text; what a verifier of ours said rather than how rustls wraps it.
+fn describe(error: &(dyn Error + 'static)) -> String {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let tls = match inner {
+        Some(inner) => inner.downcast_ref::<rustls::Error>(),
+        None => error.downcast_ref::<rustls::Error>(),
+    };
+    match tls {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(refusal))) => {
+            refusal.0.to_string()
+        }
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]

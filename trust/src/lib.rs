@@ -9,6 +9,8 @@ pub mod bundle;
 pub mod clock;
 pub mod csr;
 pub mod file;
+#[cfg(test)]
+mod fixture;
 pub mod grpc;
 pub mod issue;
 pub mod join;

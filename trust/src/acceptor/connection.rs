@@ -45,6 +45,10 @@ impl Peer {
         }
     }
 
+    fn id(&self) -> Option<String> {
+        self.svid().map(|svid| svid.spiffe_id.to_string())
+    }
+
     fn svid(&self) -> Option<&Svid> {
         match self {
             Peer::Verified(verified) | Peer::Expired(verified) => Some(verified),
@@ -109,14 +113,16 @@ pub(super) async fn serve<H, F>(
         biased;
         () = slot.evicted() => tracing::debug!(%remote, "connection dropped for a newer one"),
         () = context.kill.cancelled() => {}
-        () = ended(&context, &peer, &drain) => tracing::info!(%remote, ?peer, "the peer's certificate ended or was revoked"),
+        () = ended(&context, &peer, &drain) => {
+            tracing::info!(%remote, peer = peer.id(), "connection ended: the certificate expired or was revoked");
+        }
         () = handler(accepted) => {}
     }
 }
 
 async fn handshake(context: &Context, stream: TcpStream, remote: SocketAddr) -> Option<Accepted> {
     let local = stream.local_addr().ok()?;
-    if let Err(error) = tune(&stream, &context.limits) {
+    if let Err(error) = tune(&stream, context.limits.keepalive + context.limits.keepalive_timeout) {
         tracing::debug!(%remote, %error, "can not set socket options");
         return None;
     }
@@ -134,16 +140,22 @@ async fn handshake(context: &Context, stream: TcpStream, remote: SocketAddr) -> 
     };
     let peer = Peer::of(tls::peer(stream.get_ref().1), clock::now());
     if peer.svid().is_some_and(|svid| context.revocations.is_revoked(svid)) {
-        tracing::info!(%remote, ?peer, "a revoked peer was refused");
+        tracing::info!(%remote, peer = peer.id(), "a revoked peer was refused");
         return None;
     }
     let (drain, limits) = (context.drain.child_token(), context.limits.clone());
     Some(Accepted { stream, peer, remote, local, drain, limits })
 }
 
-fn tune(stream: &TcpStream, limits: &Limits) -> std::io::Result<()> {
+/// No delay of small writes, and an end to connections whose other side is gone: what was sent and stays without
+/// acknowledgement, and total silence, are both bounded.
+pub(crate) fn tune(stream: &TcpStream, silence: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limits.keepalive + limits.keepalive_timeout))
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &socket2::TcpKeepalive::new().with_time(silence).with_interval(silence).with_retries(3),
+    )?;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 /// Returns when the peer's right to be connected is over; asks it to finish a while before.

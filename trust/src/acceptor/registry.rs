@@ -1,7 +1,7 @@
 //! Who holds a connection, and who must give one up.
 
 use super::Limits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +40,10 @@ struct Bounds {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// In order of age.
-    by_id: BTreeMap<u64, Entry>,
+    by_id: HashMap<u64, Entry>,
+    handshake: Group,
+    anonymous: Group,
+    verified: Group,
     next: u64,
 }
 
@@ -50,6 +52,14 @@ struct Entry {
     source: IpAddr,
     phase: Phase,
     evicted: CancellationToken,
+}
+
+/// The connections of one phase, by source and then by age: under a flood the next to go is found without a search
+/// through all of them.
+#[derive(Debug, Default)]
+struct Group {
+    by_source: HashMap<IpAddr, BTreeSet<u64>>,
+    len: usize,
 }
 
 /// A connection's place; leaving it is dropping this.
@@ -80,13 +90,11 @@ impl Registry {
     pub(super) fn enter(&self, address: IpAddr) -> Slot {
         let source = source(address);
         let mut entries = self.lock();
-        if entries.count(Phase::Handshake) >= self.0.bounds.handshakes {
+        if entries.handshake.len >= self.0.bounds.handshakes {
             entries.evict(Phase::Handshake, None);
         }
         let evicted = CancellationToken::new();
-        let id = entries.next;
-        entries.next += 1;
-        entries.by_id.insert(id, Entry { source, phase: Phase::Handshake, evicted: evicted.clone() });
+        let id = entries.insert(source, evicted.clone());
         Slot { registry: self.clone(), id, evicted }
     }
 }
@@ -106,17 +114,18 @@ impl Slot {
             }
         }
         match phase {
-            Phase::Anonymous if entries.count(phase) >= bounds.anonymous => {
+            Phase::Anonymous if entries.anonymous.len >= bounds.anonymous => {
                 if !entries.evict(phase, None) {
                     return Err(Full::Connections);
                 }
             }
-            Phase::Verified if entries.count(phase) >= bounds.connections => return Err(Full::Connections),
+            Phase::Verified if entries.verified.len >= bounds.connections => return Err(Full::Connections),
             _ => {}
         }
-        match entries.by_id.get_mut(&self.id) {
-            Some(entry) => entry.phase = phase,
-            None => return Err(Full::Connections),
+        entries.handshake.remove(source, self.id);
+        entries.group(phase).insert(source, self.id);
+        if let Some(entry) = entries.by_id.get_mut(&self.id) {
+            entry.phase = phase;
         }
         Ok(())
     }
@@ -129,35 +138,73 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.registry.lock().by_id.remove(&self.id);
+        self.registry.lock().remove(self.id);
     }
 }
 
 impl Entries {
-    fn count(&self, phase: Phase) -> usize {
-        self.by_id.values().filter(|e| e.phase == phase).count()
+    fn group(&mut self, phase: Phase) -> &mut Group {
+        match phase {
+            Phase::Handshake => &mut self.handshake,
+            Phase::Anonymous => &mut self.anonymous,
+            Phase::Verified => &mut self.verified,
+        }
     }
 
     fn open_of(&self, source: IpAddr) -> usize {
-        self.by_id.values().filter(|e| e.phase != Phase::Handshake && e.source == source).count()
+        self.anonymous.of(source) + self.verified.of(source)
+    }
+
+    fn insert(&mut self, source: IpAddr, evicted: CancellationToken) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.by_id.insert(id, Entry { source, phase: Phase::Handshake, evicted });
+        self.handshake.insert(source, id);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.by_id.remove(&id)?;
+        self.group(entry.phase).remove(entry.source, id);
+        Some(entry)
     }
 
     /// Drops the oldest connection in this phase of the given source, or of the one that holds the most.
     fn evict(&mut self, phase: Phase, source: Option<IpAddr>) -> bool {
-        let Some(source) = source.or_else(|| self.greediest(phase)) else { return false };
-        let oldest =
-            self.by_id.iter().find(|(_, e)| e.phase == phase && e.source == source).map(|(id, _)| *id);
-        let Some(entry) = oldest.and_then(|id| self.by_id.remove(&id)) else { return false };
+        let oldest = self.group(phase).oldest(source);
+        let Some(entry) = oldest.and_then(|id| self.remove(id)) else { return false };
         entry.evicted.cancel();
         true
     }
+}
 
-    fn greediest(&self, phase: Phase) -> Option<IpAddr> {
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        for entry in self.by_id.values().filter(|e| e.phase == phase) {
-            *counts.entry(entry.source).or_default() += 1;
+impl Group {
+    fn of(&self, source: IpAddr) -> usize {
+        self.by_source.get(&source).map_or(0, BTreeSet::len)
+    }
+
+    fn insert(&mut self, source: IpAddr, id: u64) {
+        self.by_source.entry(source).or_default().insert(id);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, source: IpAddr, id: u64) {
+        if let Some(ids) = self.by_source.get_mut(&source)
+            && ids.remove(&id)
+        {
+            self.len -= 1;
+            if ids.is_empty() {
+                self.by_source.remove(&source);
+            }
         }
-        counts.into_iter().max_by_key(|(_, count)| *count).map(|(source, _)| source)
+    }
+
+    fn oldest(&self, source: Option<IpAddr>) -> Option<u64> {
+        let ids = match source {
+            Some(source) => self.by_source.get(&source),
+            None => self.by_source.values().max_by_key(|ids| ids.len()),
+        };
+        ids?.first().copied()
     }
 }
 
@@ -229,6 +276,7 @@ mod tests {
         let slot = registry.enter("10.0.0.1".parse().unwrap());
         slot.promote(Phase::Verified).unwrap();
         drop(slot);
-        assert_eq!(registry.lock().by_id.len(), 0);
+        let entries = registry.lock();
+        assert_eq!((entries.by_id.len(), entries.verified.len, entries.verified.by_source.len()), (0, 0, 0));
     }
 }

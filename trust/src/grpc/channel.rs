@@ -79,8 +79,9 @@ pub fn channel(
         return Err(ChannelError::Count(addresses.len()));
     }
     let targets = addresses.iter().map(|a| target(a)).collect::<Result<Vec<_>, _>>()?;
-    // The path's authority only: the connector below decides where to go, TLS who is there.
-    let mut endpoint = Endpoint::from_static("https://sealane.internal")
+    // Only to be written in requests: the connector below decides where to go, and TLS who is there. tonic would lay
+    // its own TLS over an https address where that feature of it is on.
+    let mut endpoint = Endpoint::from_static("http://sealane.internal")
         .http2_keep_alive_interval(options.keepalive)
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(true)
@@ -142,8 +143,7 @@ impl Dialler {
 
     async fn dial_one(&self, target: &Target) -> io::Result<Expiring> {
         let stream = TcpStream::connect(&target.address).await?;
-        stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.silence))?;
+        crate::acceptor::tune(&stream, self.silence)?;
         Ok(Expiring::new(self.tls.connect(target.name.clone(), stream).await?))
     }
 }
@@ -185,6 +185,18 @@ impl AsyncRead for Expiring {
 impl AsyncWrite for Expiring {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
