@@ -113,14 +113,14 @@ impl Slot {
                 return Err(Full::Source);
             }
         }
-        match phase {
-            Phase::Anonymous if entries.anonymous.len >= bounds.anonymous => {
-                if !entries.evict(phase, None) {
-                    return Err(Full::Connections);
-                }
-            }
-            Phase::Verified if entries.verified.len >= bounds.connections => return Err(Full::Connections),
-            _ => {}
+        let full = match phase {
+            // The newer one matters more: the older had its chance.
+            Phase::Anonymous => entries.anonymous.len >= bounds.anonymous && !entries.evict(phase, None),
+            Phase::Verified => entries.verified.len >= bounds.connections,
+            Phase::Handshake => false,
+        };
+        if full {
+            return Err(Full::Connections);
         }
         entries.handshake.remove(source, self.id);
         entries.group(phase).insert(source, self.id);

@@ -12,15 +12,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A body of one frame, or one that never ends.
+/// What the server's side of a call without an end tells.
+#[derive(Clone, Default)]
+struct Endless {
+    entered: CancellationToken,
+    dropped: CancellationToken,
+}
+
+/// A body of one frame, or one that never ends and tells when it is dropped.
 enum Answer {
     Text(Option<String>),
-    Endless,
+    Endless(#[expect(dead_code, reason = "it acts when it is dropped")] DropGuard),
 }
 
 impl Body for Answer {
@@ -33,17 +40,22 @@ impl Body for Answer {
     ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Infallible>>> {
         match &mut *self {
             Answer::Text(text) => Poll::Ready(text.take().map(|t| Ok(hyper::body::Frame::data(t.into())))),
-            Answer::Endless => Poll::Pending,
+            Answer::Endless(_) => Poll::Pending,
         }
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+async fn answer(request: Request<Incoming>, endless: Endless) -> Result<Response<Answer>, Infallible> {
     let peer = request.extensions().get::<Peer>().unwrap();
     let peer = peer.verified().map_or("nobody".to_owned(), |v| v.spiffe_id.to_string());
     let remote = request.extensions().get::<RemoteAddr>().unwrap().0.to_string();
     let body = match request.uri().path() {
-        "/endless" => Answer::Endless,
+        "/endless" => Answer::Endless(endless.dropped.drop_guard()),
+        "/silent" => {
+            endless.entered.cancel();
+            let _guard = endless.dropped.drop_guard();
+            std::future::pending().await
+        }
         _ => Answer::Text(Some(peer.clone())),
     };
     Ok(Response::builder().header("peer", peer).header("remote", remote).body(body).unwrap())
@@ -54,6 +66,7 @@ struct Served {
     addresses: Vec<String>,
     revocations: Revocations,
     shutdown: CancellationToken,
+    endless: Endless,
     done: tokio::task::JoinHandle<()>,
 }
 
@@ -67,12 +80,14 @@ async fn served(limits: Limits, versions: Versions, server: impl FnOnce(&Federat
     let (revocations, shutdown) = (Revocations::none(), CancellationToken::new());
     let acceptor =
         Acceptor { listener, tls, limits, revocations: revocations.clone(), shutdown: shutdown.clone() };
-    let service = tower::service_fn(answer);
+    let endless = Endless::default();
+    let told = endless.clone();
+    let service = tower::service_fn(move |request| answer(request, told.clone()));
     let done = match versions {
         Versions::Http2 => tokio::spawn(serve(acceptor, service)),
         Versions::Negotiated => tokio::spawn(serve_http(acceptor, service)),
     };
-    Served { federation, addresses, revocations, shutdown, done }
+    Served { federation, addresses, revocations, shutdown, endless, done }
 }
 
 async fn grpc_server(limits: Limits) -> Served {
@@ -174,8 +189,26 @@ async fn a_long_stream_ends_by_revocation() {
     let stream = call(&mut served.channel("agent/west"), "/endless").await;
     served.revocations.set(|_| true);
     cut_off(stream).await;
+    tokio::time::timeout(DEADLINE, served.endless.dropped.cancelled())
+        .await
+        .expect("the server forgets the stream");
     let refused = call(&mut served.channel("agent/west"), "/").await;
     assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_handler_that_waits_is_dropped_with_its_connection() {
+    let served = grpc_server(Limits::default()).await;
+    let mut channel = served.channel("agent/west");
+    call(&mut channel, "/").await.unwrap();
+    let (answered, ()) = tokio::join!(call(&mut channel, "/silent"), async {
+        served.endless.entered.cancelled().await;
+        served.revocations.set(|_| true);
+    });
+    assert!(answered.is_err());
+    tokio::time::timeout(DEADLINE, served.endless.dropped.cancelled())
+        .await
+        .expect("the server forgets the handler");
 }
 
 #[tokio::test]

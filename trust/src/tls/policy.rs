@@ -5,7 +5,7 @@ use crate::svid::Svid;
 use crate::verify::{Expiry, Usage, Verified, VerifyError, verify_chain};
 use arc_swap::ArcSwap;
 use rustls_pki_types::CertificateDer;
-use sealane_core::identity::Principal;
+use sealane_core::identity::{Principal, SpiffeId};
 use sealane_core::time::Millis;
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +51,12 @@ impl FederationPeers {
     #[must_use]
     pub fn servers(bundle: Bundle) -> Self {
         Self::principals(bundle, |p| matches!(p, Principal::Server(_)))
+    }
+
+    /// One identity and no other.
+    #[must_use]
+    pub fn exactly(bundle: Bundle, id: SpiffeId) -> Self {
+        Self::matching(bundle, move |svid| svid.spiffe_id == id)
     }
 
     /// The same, with another treatment of expired certificates.

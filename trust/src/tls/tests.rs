@@ -73,11 +73,15 @@ async fn strangers_are_refused_on_either_side() {
 #[tokio::test]
 async fn a_genuine_identity_that_is_not_welcome_is_refused_by_name() {
     let federation = Federation::new();
-    let policy = Arc::new(FederationPeers::servers(federation.bundle()));
     let server = server_config(&federation.identity("agent/west"), ClientAuth::None, &[]);
-    let (refused, _) = connect(client_config(None, policy, &[]), server).await;
-    let text = refused.unwrap_err().to_string();
-    assert!(text.contains("agent/west"), "{text}");
+    let bundle = || federation.bundle();
+    for policy in [FederationPeers::servers(bundle()), FederationPeers::exactly(bundle(), id("agent/east"))] {
+        let (refused, _) = connect(client_config(None, Arc::new(policy), &[]), Arc::clone(&server)).await;
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("agent/west"), "{text}");
+    }
+    let policy = Arc::new(FederationPeers::exactly(bundle(), id("agent/west")));
+    assert!(connect(client_config(None, policy, &[]), server).await.0.is_ok());
 }
 
 #[tokio::test]
