@@ -9,9 +9,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     files.retain(|path| path.extension().is_some_and(|e| e == "proto"));
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure()
-        .btree_map(".")
-        .bytes(".sealane.peer.v1")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().btree_map(".").bytes(".sealane.peer.v1").compile_fds(descriptors)?;
     Ok(())
 }

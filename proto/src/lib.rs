@@ -29,5 +29,17 @@ generated!(
     /// What federation servers say to each other, and what their logs hold.
     peer, "sealane.peer.v1");
 generated!(
+    /// What federation servers ask of each other besides raft.
+    servers, "sealane.servers.v1");
+generated!(
     /// What a cluster's agent serves to its own proxies.
     agent, "sealane.agent.v1");
+
+pub mod convert;
+pub mod digest;
+pub mod hello;
+pub mod key;
+#[cfg(any(test, feature = "strategies"))]
+pub mod strategies;
+
+pub use convert::{Invalid, Wire, WireEnum};
