@@ -39,6 +39,9 @@ pub fn affected(before: &State, after: &State, events: &Events) -> BTreeSet<(Clu
     reach.items
 }
 
+#[cfg(test)]
+mod tests;
+
 struct Reach<'a> {
     before: Computation<'a>,
     after: Computation<'a>,

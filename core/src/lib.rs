@@ -17,6 +17,8 @@ pub mod report;
 pub mod service;
 pub mod sni;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod trust;
 pub mod view;

@@ -1,0 +1,152 @@
+//! Merging exports: the table of KEP-1645.
+
+use crate::compute::merge;
+use crate::name::ClusterName;
+use crate::service::{
+    Export, ExportSpec, InternalTrafficPolicy, Invalid, IpFamily, Port, Protocol, ServiceType,
+    SessionAffinity,
+};
+use crate::testing::{World, export, http, name, port, put, spec};
+use crate::view::{Conflict, ConflictField};
+
+/// The exports of c1, c2, … oldest first, merged.
+fn merged(specs: &[ExportSpec]) -> (ExportSpec, Vec<Conflict>) {
+    let exports: Vec<(ClusterName, Export)> = specs
+        .iter()
+        .enumerate()
+        .map(|(n, spec)| (name(&format!("c{}", n + 1)), export(spec.clone())))
+        .collect();
+    let borrowed: Vec<_> = exports.iter().map(|(name, export)| (name, export)).collect();
+    let merged = merge(&borrowed).unwrap();
+    (merged.spec, merged.conflicts)
+}
+
+fn ports(lists: &[&[Port]]) -> (Vec<Port>, bool) {
+    let (spec, conflicts) = merged(&lists.iter().map(|list| spec(list.to_vec())).collect::<Vec<_>>());
+    assert!(conflicts.iter().all(|conflict| conflict.field == ConflictField::Port));
+    (spec.ports, !conflicts.is_empty())
+}
+
+#[test]
+fn ports_are_a_union_by_name_and_then_by_number() {
+    let (a, b, c) = (port("a", 80), port("b", 81), port("c", 80));
+    let a81 = port("a", 81);
+    let udp = Port { protocol: Protocol::Udp, ..port("u", 80) };
+    let table: [(&[&[Port]], &[&Port], bool); 9] = [
+        (&[&[a.clone()], &[a.clone()]], &[&a], false),
+        (&[&[a.clone(), b.clone()], &[b.clone(), a.clone()]], &[&a, &b], false),
+        (&[&[a.clone()], &[b.clone()]], &[&a, &b], true),
+        (&[&[a.clone()], &[a81.clone()]], &[&a], true),
+        (&[&[a.clone()], &[c.clone()]], &[&a], true),
+        (&[&[a.clone()], &[udp.clone()]], &[&a, &udp], true),
+        (&[&[port("", 70)], &[a.clone()]], &[&port("", 70)], true),
+        (&[&[a.clone()], &[port("", 70)]], &[&a], true),
+        // By name first: c2's b:80 owns the name b before it loses its number to a, so c3's b:81 is dropped as well.
+        (&[&[a.clone()], &[port("b", 80)], &[b.clone()]], &[&a], true),
+    ];
+    for (lists, expected, conflicting) in table {
+        let expected: Vec<Port> = expected.iter().map(|port| (*port).clone()).collect();
+        assert_eq!(ports(lists), (expected, conflicting), "{lists:?}");
+    }
+}
+
+#[test]
+fn the_oldest_export_wins_and_the_message_names_field_winner_and_count() {
+    let plain = spec(vec![port("http", 80)]);
+    let mut headless = plain.clone();
+    headless.service_type = ServiceType::Headless;
+    let exports: Vec<(ClusterName, Export)> = [&plain, &headless, &plain, &headless, &plain]
+        .iter()
+        .enumerate()
+        .map(|(n, spec)| (name(&format!("cluster-{}", n + 1)), export((*spec).clone())))
+        .collect();
+    let borrowed: Vec<_> = exports.iter().map(|(name, export)| (name, export)).collect();
+    let merged = merge(&borrowed).unwrap();
+    assert_eq!(merged.spec, plain);
+    assert_eq!(merged.oldest, name("cluster-1"));
+    let message = "Conflicting type. Using \"ClusterSetIP\" from oldest service export in \"cluster-1\". 2/5 clusters disagree.";
+    assert_eq!(merged.conflicts, [Conflict { field: ConflictField::Type, message: message.to_owned() }]);
+}
+
+#[test]
+fn every_property_has_its_conflict() {
+    let plain = spec(vec![port("http", 80)]);
+    let table: [(ConflictField, &dyn Fn(&mut ExportSpec)); 9] = [
+        (ConflictField::Port, &|s| s.ports[0].app_protocol = Some("http".to_owned())),
+        (ConflictField::Type, &|s| s.service_type = ServiceType::Headless),
+        (ConflictField::SessionAffinity, &|s| s.session_affinity = SessionAffinity::ClientIp),
+        (ConflictField::SessionAffinityConfig, &|s| s.session_affinity_timeout_s = Some(10)),
+        (ConflictField::InternalTrafficPolicy, &|s| s.internal_traffic_policy = InternalTrafficPolicy::Local),
+        (ConflictField::TrafficDistribution, &|s| s.traffic_distribution = Some("PreferClose".to_owned())),
+        (ConflictField::Labels, &|s| drop(s.labels.insert("a".to_owned(), "b".to_owned()))),
+        (ConflictField::Annotations, &|s| drop(s.annotations.insert("a".to_owned(), "b".to_owned()))),
+        (ConflictField::IpFamily, &|s| s.ip_families.push(IpFamily::V6)),
+    ];
+    for (field, change) in table {
+        let mut other = plain.clone();
+        change(&mut other);
+        for pair in [[plain.clone(), other.clone()], [other.clone(), plain.clone()]] {
+            let (winner, conflicts) = merged(&pair);
+            assert_eq!(conflicts.iter().map(|c| c.field).collect::<Vec<_>>(), [field]);
+            if field == ConflictField::IpFamily {
+                assert_eq!(winner.ip_families, [IpFamily::V4]);
+            } else {
+                assert_eq!(winner, pair[0], "{field:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn affinity_is_nothing_to_a_headless_import() {
+    let mut oldest = spec(vec![]);
+    oldest.service_type = ServiceType::Headless;
+    let mut other = oldest.clone();
+    other.session_affinity = SessionAffinity::ClientIp;
+    other.session_affinity_timeout_s = Some(10);
+    assert_eq!(merged(&[oldest, other]).1, []);
+}
+
+#[test]
+fn families_are_those_that_every_exporter_has() {
+    let with = |families: &[IpFamily]| ExportSpec { ip_families: families.to_vec(), ..spec(vec![]) };
+    let (v4, v6) = (IpFamily::V4, IpFamily::V6);
+    let table: [(&[&[IpFamily]], &[IpFamily], bool); 5] = [
+        (&[&[v4, v6], &[v6, v4]], &[v4, v6], false),
+        (&[&[v4, v6], &[v6]], &[v6], true),
+        (&[&[v4], &[v6]], &[v4], true),
+        (&[&[v4, v6], &[]], &[v4, v6], false),
+        (&[&[], &[v6]], &[v6], false),
+    ];
+    for (families, expected, conflicting) in table {
+        let (spec, conflicts) = merged(&families.iter().map(|f| with(f)).collect::<Vec<_>>());
+        assert_eq!(
+            (spec.ip_families.as_slice(), !conflicts.is_empty()),
+            (expected, conflicting),
+            "{families:?}"
+        );
+    }
+}
+
+#[test]
+fn an_invalid_export_has_no_say() {
+    let broken = Export { spec: Err(Invalid::NoService), ..http() };
+    let (c1, c2) = (name("c1"), name("c2"));
+    assert_eq!(merge(&[(&c1, &broken)]), None);
+    let merged = merge(&[(&c1, &broken), (&c2, &http())]).unwrap();
+    assert_eq!((merged.oldest, merged.conflicts), (c2, vec![]));
+}
+
+#[test]
+fn every_constituent_export_is_told_of_the_conflict() {
+    let mut world = World::of(&["east", "west", "edge"]);
+    world.put("east", vec![put("shop/cart", http())]);
+    world.put("west", vec![put("shop/cart", export(spec(vec![port("http", 81)])))]);
+    world.put("edge", vec![put("shop/cart", Export { spec: Err(Invalid::NoService), ..http() })]);
+    let message = "Conflicting ports. Using \"http 80/TCP\" merged from all service exports, oldest first from the one in \"east\". 1/2 clusters disagree.";
+    let conflicts = vec![Conflict { field: ConflictField::Port, message: message.to_owned() }];
+    for cluster in ["east", "west"] {
+        assert_eq!(super::status(&world, cluster, "shop/cart").conflicts, conflicts, "{cluster}");
+    }
+    assert_eq!(super::status(&world, "edge", "shop/cart").conflicts, []);
+}
