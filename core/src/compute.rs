@@ -3,6 +3,7 @@
 //! A view is a map of independent items, each computed on its own; `explain`, the view and the incremental path run
 //! the same weighing, so that an explanation can not disagree with what the data plane does.
 
+mod conflicts;
 mod exports;
 mod imports;
 mod peers;

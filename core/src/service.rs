@@ -81,6 +81,17 @@ pub enum SessionAffinity {
     ClientIp,
 }
 
+impl SessionAffinity {
+    /// The name as Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SessionAffinity::None => "None",
+            SessionAffinity::ClientIp => "ClientIP",
+        }
+    }
+}
+
 /// `internalTrafficPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum InternalTrafficPolicy {
@@ -91,6 +102,17 @@ pub enum InternalTrafficPolicy {
     Local,
 }
 
+impl InternalTrafficPolicy {
+    /// The name as Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InternalTrafficPolicy::Cluster => "Cluster",
+            InternalTrafficPolicy::Local => "Local",
+        }
+    }
+}
+
 /// An IP family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IpFamily {
@@ -98,6 +120,17 @@ pub enum IpFamily {
     V4,
     /// IPv6.
     V6,
+}
+
+impl IpFamily {
+    /// The name as Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IpFamily::V4 => "IPv4",
+            IpFamily::V6 => "IPv6",
+        }
+    }
 }
 
 /// Why a ServiceExport exports nothing (the reasons of its condition `Valid`).

@@ -77,11 +77,10 @@ fn start(draft: &mut Draft, cluster: &Cluster, session: Session) {
 }
 
 pub(super) fn lapse(draft: &mut Draft, id: ClusterId, session: SessionId) -> Reply {
-    if let Some(cluster) = current(draft, id, session) {
-        if matches!(cluster.lease, Lease::Live { .. }) {
-            let since = draft.now();
-            draft.edit(id, Some(ClusterFact::Lease), |cluster| cluster.lease = Lease::Lapsed { since });
-        }
+    let live = current(draft, id, session).filter(|cluster| matches!(cluster.lease, Lease::Live { .. }));
+    if live.is_some() {
+        let since = draft.now();
+        draft.edit(id, Some(ClusterFact::Lease), |cluster| cluster.lease = Lease::Lapsed { since });
     }
     Reply::Done
 }

@@ -9,7 +9,7 @@ use crate::testing::histories::{Step, steps};
 use crate::testing::{
     World, bundle, endpoint, gateway, http, interest, key, lanes, name, put, put_endpoints,
 };
-use crate::view::{View, ViewKey};
+use crate::view::{Standing, View, ViewKey};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -188,6 +188,21 @@ fn a_verdict_that_turns_touches_all_who_deal_with_the_cluster() {
     }
     expected.extend(["east", "edge"].map(|c| (c, ViewKey::Peer(name("west")))));
     assert_eq!(items, set(&world, &expected));
+}
+
+#[test]
+fn an_export_that_goes_takes_its_witness_along() {
+    let mut world = shop();
+    let only = |importer: &str| crate::service::Export { importers: Some([name(importer)].into()), ..http() };
+    world.put("west", vec![put("shop/cart", only("east")), put("shop/till", only("edge"))]);
+    world.lapse("west");
+    world.put("east", vec![lanes(&[("west", LaneVerdict::Down)])]);
+    let west = world.id("west");
+    assert_eq!(crate::liveness::verdict(&world.state, west).standing, Standing::Withdrawn);
+    // East was the only witness; with its last import from west it has no word any more.
+    let items = touched(&mut world, "west", vec![CatalogChange::RemoveExport { service: key("shop/cart") }]);
+    assert_eq!(crate::liveness::verdict(&world.state, west).standing, Standing::Suspect);
+    assert!(items.contains(&(world.id("edge"), ViewKey::Import(key("shop/till")))));
 }
 
 #[test]

@@ -21,8 +21,17 @@ fn merged(specs: &[ExportSpec]) -> (ExportSpec, Vec<Conflict>) {
     (merged.spec, merged.conflicts)
 }
 
-fn ports(lists: &[&[Port]]) -> (Vec<Port>, bool) {
-    let (spec, conflicts) = merged(&lists.iter().map(|list| spec(list.to_vec())).collect::<Vec<_>>());
+/// Port lists, oldest first; what they merge to; whether they conflict.
+type PortCase<'a> = (&'a [&'a [&'a Port]], &'a [&'a Port], bool);
+type FamilyCase<'a> = (&'a [&'a [IpFamily]], &'a [IpFamily], bool);
+type PropertyCase<'a> = (ConflictField, &'a dyn Fn(&mut ExportSpec));
+
+fn owned(list: &[&Port]) -> Vec<Port> {
+    list.iter().map(|port| (*port).clone()).collect()
+}
+
+fn ports(lists: &[&[&Port]]) -> (Vec<Port>, bool) {
+    let (spec, conflicts) = merged(&lists.iter().map(|list| spec(owned(list))).collect::<Vec<_>>());
     assert!(conflicts.iter().all(|conflict| conflict.field == ConflictField::Port));
     (spec.ports, !conflicts.is_empty())
 }
@@ -30,23 +39,22 @@ fn ports(lists: &[&[Port]]) -> (Vec<Port>, bool) {
 #[test]
 fn ports_are_a_union_by_name_and_then_by_number() {
     let (a, b, c) = (port("a", 80), port("b", 81), port("c", 80));
-    let a81 = port("a", 81);
+    let (a81, b80, unnamed) = (port("a", 81), port("b", 80), port("", 70));
     let udp = Port { protocol: Protocol::Udp, ..port("u", 80) };
-    let table: [(&[&[Port]], &[&Port], bool); 9] = [
-        (&[&[a.clone()], &[a.clone()]], &[&a], false),
-        (&[&[a.clone(), b.clone()], &[b.clone(), a.clone()]], &[&a, &b], false),
-        (&[&[a.clone()], &[b.clone()]], &[&a, &b], true),
-        (&[&[a.clone()], &[a81.clone()]], &[&a], true),
-        (&[&[a.clone()], &[c.clone()]], &[&a], true),
-        (&[&[a.clone()], &[udp.clone()]], &[&a, &udp], true),
-        (&[&[port("", 70)], &[a.clone()]], &[&port("", 70)], true),
-        (&[&[a.clone()], &[port("", 70)]], &[&a], true),
-        // By name first: c2's b:80 owns the name b before it loses its number to a, so c3's b:81 is dropped as well.
-        (&[&[a.clone()], &[port("b", 80)], &[b.clone()]], &[&a], true),
+    let table: [PortCase<'_>; 9] = [
+        (&[&[&a], &[&a]], &[&a], false),
+        (&[&[&a, &b], &[&b, &a]], &[&a, &b], false),
+        (&[&[&a], &[&b]], &[&a, &b], true),
+        (&[&[&a], &[&a81]], &[&a], true),
+        (&[&[&a], &[&c]], &[&a], true),
+        (&[&[&a], &[&udp]], &[&a, &udp], true),
+        (&[&[&unnamed], &[&a]], &[&unnamed], true),
+        (&[&[&a], &[&unnamed]], &[&a], true),
+        // By name first: the b of c2 owns its name before it loses its number to a, so the b of c3 is dropped as well.
+        (&[&[&a], &[&b80], &[&b]], &[&a], true),
     ];
     for (lists, expected, conflicting) in table {
-        let expected: Vec<Port> = expected.iter().map(|port| (*port).clone()).collect();
-        assert_eq!(ports(lists), (expected, conflicting), "{lists:?}");
+        assert_eq!(ports(lists), (owned(expected), conflicting), "{lists:?}");
     }
 }
 
@@ -71,7 +79,7 @@ fn the_oldest_export_wins_and_the_message_names_field_winner_and_count() {
 #[test]
 fn every_property_has_its_conflict() {
     let plain = spec(vec![port("http", 80)]);
-    let table: [(ConflictField, &dyn Fn(&mut ExportSpec)); 9] = [
+    let table: [PropertyCase<'_>; 9] = [
         (ConflictField::Port, &|s| s.ports[0].app_protocol = Some("http".to_owned())),
         (ConflictField::Type, &|s| s.service_type = ServiceType::Headless),
         (ConflictField::SessionAffinity, &|s| s.session_affinity = SessionAffinity::ClientIp),
@@ -111,7 +119,7 @@ fn affinity_is_nothing_to_a_headless_import() {
 fn families_are_those_that_every_exporter_has() {
     let with = |families: &[IpFamily]| ExportSpec { ip_families: families.to_vec(), ..spec(vec![]) };
     let (v4, v6) = (IpFamily::V4, IpFamily::V6);
-    let table: [(&[&[IpFamily]], &[IpFamily], bool); 5] = [
+    let table: [FamilyCase<'_>; 5] = [
         (&[&[v4, v6], &[v6, v4]], &[v4, v6], false),
         (&[&[v4, v6], &[v6]], &[v6], true),
         (&[&[v4], &[v6]], &[v4], true),
