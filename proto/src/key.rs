@@ -93,13 +93,8 @@ mod tests {
     fn prefixes_of_names_sort_as_the_names_do() {
         let key =
             |text: &str, cluster| RecordKey::Shard(ServiceKey::parse(text).unwrap(), ClusterId(cluster));
-        let mut keys = vec![
-            key("shop/a-b", 1),
-            key("shop/a", 256),
-            key("shop/a", 2),
-            key("shop-x/a", 1),
-            key("shop/ab", 1),
-        ];
+        let mut keys =
+            [key("shop/a-b", 1), key("shop/a", 256), key("shop/a", 2), key("shop-x/a", 1), key("shop/ab", 1)];
         let mut bytes: Vec<_> = keys.iter().map(encode).collect();
         keys.sort();
         bytes.sort();
