@@ -1,0 +1,141 @@
+//! The command line.
+
+use crate::app::AppArgs;
+use crate::commands::token::TokenCommand;
+use crate::demo::DemoArgs;
+use crate::exit;
+use crate::output::Format;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use sealane_core::name::{ClusterName, ServiceKey};
+use std::path::PathBuf;
+
+/// Joins clusters into one federation: what one exports is reachable from the others, by name, by identity and
+/// encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "sealane", version, about, long_about = None, after_help = after_help())]
+pub struct Args {
+    /// Who is asking, and whom.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn after_help() -> String {
+    format!(
+        "Examples:\n  sealane demo                                        a whole federation on this machine, proving \
+         itself\n  sealane status                                      servers, leader, clusters at a glance\n  sealane \
+         token create --cluster east --out east.token\n  sealane explain shop/cart --from east               every \
+         candidate, chosen or not, and why\n  sealane endpoints shop/cart --from east -o json | jq .\n\n{}",
+        exit::HELP
+    )
+}
+
+/// What every operator command takes.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct GlobalArgs {
+    /// The administrator's context directory [default: ~/.sealane].
+    #[arg(long, global = true, env = "SEALANE_CONTEXT", value_name = "DIR")]
+    pub context: Option<PathBuf>,
+    /// How answers are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Format,
+    /// Ask the leader first, so that the answer has everything that was acknowledged before.
+    #[arg(long, global = true)]
+    pub consistent: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole federation on this machine and prove what it claims.
+    Demo(DemoArgs),
+    /// Servers, leader and clusters at a glance.
+    Status,
+    /// The clusters: lease, evidence, last heard, certificate expiry.
+    Clusters {
+        /// One cluster, in full.
+        name: Option<ClusterName>,
+    },
+    /// The services: who exports them, to how many endpoints, with what conflicts.
+    Services {
+        /// One service, in full.
+        #[arg(value_name = "NAMESPACE/NAME")]
+        service: Option<ServiceKey>,
+    },
+    /// Where a cluster's connections to a service can go.
+    #[command(after_help = "Example:\n  sealane endpoints shop/cart --from east")]
+    Endpoints(ServiceFrom),
+    /// Every place a service could be reached at from a cluster, chosen or not, and why.
+    #[command(after_help = "Example:\n  sealane explain shop/cart --from east")]
+    Explain(ServiceFrom),
+    /// Join tokens for clusters and servers.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Membership of clusters.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Membership of servers.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// A federation server (as `sealane-federation`).
+    Federation(sealane_federation::Args),
+    /// A cluster's agent (as `sealane-agent`).
+    Agent(sealane_agent::Args),
+    /// A data-plane proxy (as `sealane-proxy`).
+    Proxy(sealane_proxy::Args),
+    /// The demo's application.
+    #[command(hide = true)]
+    App(AppArgs),
+}
+
+/// A service, as one cluster sees it.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ServiceFrom {
+    /// The service.
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub service: ServiceKey,
+    /// The cluster that asks for it.
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: ClusterName,
+}
+
+/// `sealane cluster`.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Revoke a cluster's membership: its streams end, its exports and its trust leave every view.
+    #[command(after_help = "A name may join again with a new token; the old certificates stay refused.")]
+    Remove {
+        /// The cluster.
+        name: ClusterName,
+    },
+}
+
+/// `sealane server`.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Take a server out of the federation. Stop it first, and never start it again.
+    Remove {
+        /// Its id, as `sealane status` shows it.
+        id: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_global_option_may_stand_anywhere() {
+        for line in [["sealane", "-o", "json", "status"], ["sealane", "status", "-o", "json"]] {
+            assert_eq!(Args::parse_from(line).global.output, Format::Json);
+        }
+    }
+}

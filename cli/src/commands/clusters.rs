@@ -1,0 +1,85 @@
+//! `sealane clusters`.
+
+use crate::client::StatusClient;
+use crate::output::{self, Format, ago, or_dash};
+use anyhow::Result;
+use sealane_core::name::ClusterName;
+use sealane_federation::rest::types::{Cluster, OneCluster};
+use std::time::Duration;
+
+/// All clusters, a line each.
+///
+/// # Errors
+/// When no server answers.
+pub async fn all(client: &StatusClient, format: Format) -> Result<()> {
+    let clusters = client.clusters().await?;
+    output::print(format, &clusters, |answer| {
+        let header = ["name", "standing", "lease", "heard", "network", "exports", "imports", "certificate until", "view"];
+        output::table(header, answer.clusters.iter().map(row))
+    })
+}
+
+fn row(c: &Cluster) -> [String; 9] {
+    let view = c.view.as_ref().map(|v| if v.error.is_empty() { v.revision.clone() } else { format!("{}!", v.revision) });
+    [
+        c.name.clone(),
+        super::word(&c.standing),
+        lease(c),
+        or_dash(c.last_heard_ms.map(|ms| format!("{} ago", ago(Duration::from_millis(ms))))),
+        c.network.clone(),
+        c.exports.to_string(),
+        c.imports.to_string(),
+        c.certificate_not_after.clone(),
+        or_dash(view),
+    ]
+}
+
+fn lease(c: &Cluster) -> String {
+    let since = c.lease.since_ms.map(|ms| format!(" {}", ago(Duration::from_millis(ms)))).unwrap_or_default();
+    format!("{}{since}", super::word(&c.lease.state))
+}
+
+/// One cluster, in full.
+///
+/// # Errors
+/// When no server answers or there is no such cluster.
+pub async fn one(client: &StatusClient, name: &ClusterName, format: Format) -> Result<()> {
+    let answer = client.cluster(name.as_str()).await?;
+    output::print(format, &answer, |OneCluster { cluster, .. }| text(cluster))
+}
+
+fn text(c: &Cluster) -> String {
+    let session = c.session.as_ref().map(|s| {
+        let synced = if s.synced { "synced" } else { "not synced yet" };
+        let fenced = s.fenced.as_ref().map(|f| format!("; shut out {} at {}", f.instance, f.at)).unwrap_or_default();
+        format!("{} of {} since {}, {synced}{fenced}", s.id, s.instance, s.opened)
+    });
+    let view = c.view.as_ref().map(|v| format!("{} {}", v.revision, v.error));
+    let lines = [
+        ("name", format!("{} (id {})", c.name, c.id)),
+        ("trust domain", c.trust_domain.clone()),
+        ("standing", super::word(&c.standing)),
+        ("lease", lease(c)),
+        ("session", or_dash(session)),
+        ("certificate until", c.certificate_not_after.clone()),
+        ("network", c.network.clone()),
+        ("imports into", c.interest.join(", ")),
+        ("view acknowledged", or_dash(view)),
+    ];
+    let mut text = String::new();
+    for (key, value) in lines {
+        text.push_str(&format!("{key:<18} {value}\n"));
+    }
+    for gateway in &c.gateways {
+        let ready = if gateway.ready { "ready" } else { "not ready" };
+        text.push_str(&format!("{:<18} {} in {}, weight {}, {ready}\n", "gateway", gateway.address, gateway.network, gateway.weight));
+    }
+    for lane in &c.lanes {
+        let time = or_dash(lane.rtt_us.map(|us| format!("{us} us")));
+        text.push_str(&format!("{:<18} to {}: {} since {}, {time}\n", "lane", lane.to, super::word(&lane.verdict), lane.since));
+    }
+    for witness in &c.witnesses {
+        text.push_str(&format!("{:<18} {} says {}\n", "witness", witness.cluster, super::word(&witness.says)));
+    }
+    text
+}

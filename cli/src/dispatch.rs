@@ -1,0 +1,63 @@
+//! From the command line to whoever does it, each on the runtime that suits it.
+
+use crate::args::{Args, ClusterCommand, Command, GlobalArgs, ServerCommand};
+use crate::client::StatusClient;
+use crate::context::{Context as AdminContext, default_directory};
+use crate::{app, commands, demo};
+use anyhow::{Context, Result};
+use std::future::Future;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When it fails; [`crate::exit::code`] gives the exit code.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let Args { global, command } = args;
+    match command {
+        Command::Federation(args) => several()?.block_on(sealane_federation::run(args))?,
+        Command::Agent(args) => several()?.block_on(sealane_agent::run(args))?,
+        Command::Proxy(args) => several()?.block_on(sealane_proxy::run(args))?,
+        Command::App(args) => operator(app::run(args))?,
+        Command::Demo(args) => return several_logged(demo::run(args)),
+        command => operator(administer(global, command))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn administer(global: GlobalArgs, command: Command) -> Result<()> {
+    let directory = global.context.clone().unwrap_or_else(default_directory);
+    let context = AdminContext::load(&directory)?;
+    context.check_expiry()?;
+    let format = global.output;
+    match command {
+        Command::Token(command) => commands::token::run(&context, command, format).await,
+        Command::Cluster(ClusterCommand::Remove { name }) => commands::remove::cluster(&context, &name, format).await,
+        Command::Server(ServerCommand::Remove { id }) => commands::remove::server(&context, id, format).await,
+        command => {
+            let client = StatusClient::new(context)?.consistent(global.consistent);
+            commands::show(client, command, format).await
+        }
+    }
+}
+
+fn several() -> Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build().context("can not start the runtime")
+}
+
+/// One thread is enough for a command; warnings go to standard error.
+fn operator<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    log();
+    Builder::new_current_thread().enable_all().build().context("can not start the runtime")?.block_on(work)
+}
+
+fn several_logged<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    log();
+    several()?.block_on(work)
+}
+
+fn log() {
+    let filter = std::env::var("SEALANE_LOG").unwrap_or_else(|_| "warn".to_owned());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
