@@ -9,6 +9,7 @@
 
 pub mod machine;
 pub mod open;
+pub mod recover;
 pub mod replica;
 pub mod status;
 pub mod transport;

@@ -5,6 +5,7 @@
 //! that follower nothing else.
 
 
+pub mod grpc;
 mod link;
 
 pub use link::{Link, ReceiveError, Receiving};
