@@ -3,6 +3,8 @@
 //! A broken invariant is a note and never a panic: live data is looked at, not trusted.
 
 mod state;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use crate::identity::ClusterId;

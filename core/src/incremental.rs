@@ -98,14 +98,14 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// A member came or went. Its shards have events of their own; what is left is what it wanted, and its word.
+    /// A member came or went. Its shards have events of their own, which also part it from those who imported from it;
+    /// what is left is what it wanted, and its word.
     fn membership(&mut self, id: ClusterId) {
         let namespaces: BTreeSet<Namespace> =
             self.either(id).flat_map(|c| c.interest.iter().cloned()).collect();
         for namespace in &namespaces {
             self.wanted(id, namespace);
         }
-        self.seen_by_peers(id);
         self.lease(id);
     }
 

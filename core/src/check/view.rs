@@ -28,6 +28,7 @@ pub(super) const PROPERTIES: &[fn(&Seen<'_>) -> Vec<Note>] = &[
     withdrawn_clusters_serve_nothing,
     shares_sum_to_ready_endpoints,
     nothing_remote_is_unverifiable,
+    no_share_is_zero,
     identities_are_the_exporters_own,
     peers_are_partners,
     partners_are_peers,
@@ -199,6 +200,16 @@ fn shares_sum_to_ready_endpoints(seen: &Seen<'_>) -> Vec<Note> {
                 ),
             )
         })
+        .collect()
+}
+
+fn no_share_is_zero(seen: &Seen<'_>) -> Vec<Note> {
+    let empty = |path: &Path| match path {
+        Path::Gateway { weights, .. } => weights.is_empty() || weights.values().any(|share| *share == 0),
+        Path::Direct { ports, .. } => ports.is_empty(),
+    };
+    let idle = seen.candidates().filter(|(_, candidate)| empty(&candidate.path));
+    idle.map(|(import, c)| error(&import.service, format!("a candidate of {} serves nothing", c.cluster)))
         .collect()
 }
 

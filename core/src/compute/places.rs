@@ -27,6 +27,8 @@ struct Meeting<'a> {
     headless: bool,
     /// The merged ports that this exporter itself exposes.
     exposed: BTreeSet<PortName>,
+    /// The gateways that take connections, by network.
+    serving: BTreeMap<&'a NetworkName, Vec<&'a Gateway>>,
     behind: BTreeMap<NetworkName, Behind>,
 }
 
@@ -50,6 +52,7 @@ pub(super) fn decide(
         tier: tier(importer, exporter.cluster),
         headless: merged.service_type == ServiceType::Headless,
         exposed: ports::exposed(&merged.ports, &spec.ports),
+        serving: serving(&exporter.cluster.gateways),
         behind: BTreeMap::new(),
     };
     meeting.gather(exporter);
@@ -115,6 +118,16 @@ fn gateway_subject(exporter: &Exporter<'_>, gateway: &Gateway) -> Subject {
     Subject::Gateway { address: gateway.address.to_string(), locality }
 }
 
+/// The gateways that take connections, by network, in an order that publishing them again does not change.
+fn serving(gateways: &[Gateway]) -> BTreeMap<&NetworkName, Vec<&Gateway>> {
+    let mut serving: BTreeMap<&NetworkName, Vec<&Gateway>> = BTreeMap::new();
+    for gateway in gateways.iter().filter(|gateway| gateway.ready && gateway.weight > 0) {
+        serving.entry(&gateway.network).or_default().push(gateway);
+    }
+    serving.values_mut().for_each(|list| list.sort_by(|a, b| a.address.cmp(&b.address)));
+    serving
+}
+
 impl Meeting<'_> {
     fn decision(&self, subject: Subject, outcome: Outcome) -> Decision {
         Decision { cluster: self.exporter.name.clone(), subject, outcome }
@@ -160,8 +173,11 @@ impl Meeting<'_> {
             return Outcome::Rejected(Rejection::NoPort);
         }
         if !self.near(network) {
-            let reachable = !self.serving(network).is_empty();
-            return if reachable { Outcome::BehindGateway } else { Outcome::Rejected(Rejection::NoGateway) };
+            return if self.serving.contains_key(network) {
+                Outcome::BehindGateway
+            } else {
+                Outcome::Rejected(Rejection::NoGateway)
+            };
         }
         self.choose(Path::Direct {
             id: endpoint.id.clone(),
@@ -198,17 +214,9 @@ impl Meeting<'_> {
         Outcome::Chosen(Candidate { cluster: self.exporter.name.clone(), tier: self.tier, path })
     }
 
-    /// The gateways that take connections for a network, in an order that publishing them again does not change.
-    fn serving(&self, network: &NetworkName) -> Vec<&Gateway> {
-        let serves = |gateway: &&Gateway| gateway.ready && gateway.weight > 0 && gateway.network == *network;
-        let mut serving: Vec<&Gateway> = self.exporter.gateways.iter().filter(serves).collect();
-        serving.sort_by(|a, b| a.address.cmp(&b.address));
-        serving
-    }
-
     /// One gateway's share of each port; shares of 0 are left out.
     fn weights(&self, gateway: &Gateway) -> BTreeMap<PortName, u32> {
-        let serving = self.serving(&gateway.network);
+        let serving = self.serving.get(&gateway.network).map_or(&[][..], Vec::as_slice);
         let place = serving.iter().position(|other| other.address == gateway.address);
         let (Some(place), Some(behind)) = (place, self.behind.get(&gateway.network)) else {
             return BTreeMap::new();

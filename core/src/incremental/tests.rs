@@ -213,6 +213,35 @@ fn a_new_bundle_touches_peers_and_no_import() {
 }
 
 #[test]
+fn a_first_bundle_touches_the_imports_that_waited_for_it() {
+    let mut world = shop();
+    world.join("late");
+    world.open("late", crate::testing::instance(1)).unwrap();
+    world.put("late", vec![put("shop/cart", http())]);
+    let items = touched(&mut world, "late", vec![CatalogChange::PutBundle { bundle: bundle("late", 1) }]);
+    let cart = ViewKey::Import(key("shop/cart"));
+    let mut expected: Vec<_> = ["east", "west", "edge"].map(|c| (c, cart.clone())).to_vec();
+    expected.extend(["east", "west", "edge"].map(|c| (c, ViewKey::Peer(name("late")))));
+    assert_eq!(items, set(&world, &expected));
+}
+
+#[test]
+fn a_batch_is_recomputed_as_one() {
+    let mut events = Events::default();
+    let shard = |existed, export| crate::events::ShardEvent { existed, export };
+    for (existed, export) in [(false, true), (true, false), (true, true)] {
+        let mut next = Events::default();
+        next.shards.insert((key("shop/cart"), ClusterId(1)), shard(existed, export));
+        next.lanes.insert((ClusterId(1), ClusterId(2)));
+        events.merge(next);
+    }
+    let mut expected = Events::default();
+    expected.shards.insert((key("shop/cart"), ClusterId(1)), shard(false, true));
+    expected.lanes.insert((ClusterId(1), ClusterId(2)));
+    assert_eq!(events, expected);
+}
+
+#[test]
 fn a_write_that_says_nothing_new_touches_nothing() {
     let mut world = shop();
     let before = world.state.shard(&key("shop/cart"), world.id("west")).unwrap().clone();

@@ -185,3 +185,59 @@ impl State {
 fn twice(key: RecordKey) -> RecordError {
     RecordError::Twice(Box::new(key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{World, domain, http, key, name, put};
+
+    fn world() -> State {
+        let mut world = World::of(&["east", "west"]);
+        world.put("west", vec![put("shop/cart", http())]);
+        world.state
+    }
+
+    #[test]
+    fn the_records_of_a_state_are_that_state_in_any_order() {
+        let state = world();
+        let mut records: Vec<Record> = state.records().collect();
+        assert!(state.record_keys().is_sorted());
+        assert!(records.iter().all(|record| state.record(&record.key()).as_ref() == Some(record)));
+        records.reverse();
+        assert_eq!(State::from_records(records), Ok(state));
+        assert_eq!(State::from_records(State::empty().records()), Ok(State::empty()));
+    }
+
+    #[test]
+    fn records_that_do_not_make_a_state_are_refused() {
+        let state = world();
+        let all: Vec<Record> = state.records().collect();
+        let but = |key: &RecordKey| all.iter().filter(|r| r.key() != *key).cloned().collect::<Vec<_>>();
+        let (east, west) = (ClusterId(1), ClusterId(2));
+        let mut with = all.clone();
+        with.push(Record::Meta(state.meta.clone()));
+        assert_eq!(State::from_records(with), Err(twice(RecordKey::Meta)));
+        for key in state.record_keys().filter(|key| *key != RecordKey::Meta) {
+            let mut with = all.clone();
+            with.push(state.record(&key).unwrap());
+            assert_eq!(State::from_records(with), Err(twice(key)));
+        }
+        assert_eq!(State::from_records(but(&RecordKey::Meta)), Err(RecordError::NoMeta));
+        let orphan = RecordError::Orphan { service: key("shop/cart"), cluster: west };
+        assert_eq!(State::from_records(but(&RecordKey::Cluster(west))), Err(orphan));
+        for (change, expected) in [
+            (
+                Cluster { name: name("east"), ..(*state.clusters[&west]).clone() },
+                RecordError::SameName(east, west),
+            ),
+            (
+                Cluster { trust_domain: domain("east"), ..(*state.clusters[&west]).clone() },
+                RecordError::SameTrustDomain(east, west),
+            ),
+        ] {
+            let mut changed = but(&RecordKey::Cluster(west));
+            changed.push(Record::Cluster(Arc::new(change)));
+            assert_eq!(State::from_records(changed), Err(expected));
+        }
+    }
+}

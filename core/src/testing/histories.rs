@@ -4,6 +4,7 @@ use super::{
     World, address, admin, agent, bundle, endpoint, endpoint_id, export, gateway, instance, key, name, port,
     scope, session, spec,
 };
+use super::{http, interest, put, put_endpoints};
 use crate::command::{Action, AdminAction, CatalogChange, Command};
 use crate::endpoint::{Endpoint, Locality};
 use crate::name::{NetworkName, PortName, TopologyName};
@@ -102,6 +103,11 @@ impl World {
                 world.put(cluster, vec![change]);
             }
         }
+        // The fourth is still on its way in: nobody can verify it before it publishes its bundle.
+        world.join(CLUSTERS[3]);
+        world.open(CLUSTERS[3], instance(1)).unwrap();
+        world.put(CLUSTERS[3], vec![interest(&["shop"]), put("shop/cart", http())]);
+        world.put(CLUSTERS[3], vec![put_endpoints("shop/cart", vec![endpoint(CLUSTERS[3], 1)])]);
         world
     }
 

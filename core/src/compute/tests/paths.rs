@@ -117,6 +117,13 @@ fn across_networks_gateways_share_the_ready_endpoints() {
 }
 
 #[test]
+fn a_gateway_without_a_share_is_left_out() {
+    let world = scene(http(), vec![endpoint("west", 1)], vec![gateway("west", 1, 1), gateway("west", 2, 1)]);
+    assert_eq!(candidates(&world), [by_gateway("west", 1, &[("http", 1)], &[cart_identity("west")])]);
+    assert_eq!(outcomes(&world), [Ok("behind"), Ok("chosen"), Err(Rejection::NoWeight)]);
+}
+
+#[test]
 fn without_a_gateway_another_network_is_out_of_reach() {
     let world = scene(http(), vec![endpoint("west", 1)], vec![gateway("west", 1, 0)]);
     assert_eq!(candidates(&world), []);
