@@ -1,0 +1,245 @@
+//! Bytes from socket to socket, unread: a gateway's passthrough and captured connections that are no import.
+//!
+//! A direction begins with plain copies (a short exchange never pays for a pipe). Once it moved 64 KiB it goes through
+//! a pipe by `splice(2)`, in the kernel. Pipes are pooled and bounded; a direction without one, or a kernel that
+//! refuses, goes on copying. A direction at rest holds neither buffer nor pipe.
+
+use crate::connections::Traffic;
+use crate::wire::Lent;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// What a direction moves by copies before it takes a pipe.
+const COPY_FIRST: u64 = 64 * 1024;
+/// The wished capacity of a pipe; the kernel may give less to unprivileged processes.
+const PIPE_SIZE: usize = 1024 * 1024;
+const FALLBACK_PIPE_SIZE: usize = 256 * 1024;
+/// The most idle pipes that are kept.
+const KEPT: usize = 64;
+
+/// Which way bytes count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sent,
+    Received,
+}
+
+/// The pipes of a process.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    limit: usize,
+    out: AtomicUsize,
+    opened: AtomicUsize,
+    idle: Mutex<Vec<Pipe>>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    size: usize,
+}
+
+impl Pipe {
+    fn open() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let size = fcntl_setpipe_size(&write, PIPE_SIZE)
+            .or_else(|_| fcntl_setpipe_size(&write, FALLBACK_PIPE_SIZE))
+            .unwrap_or(64 * 1024);
+        Ok(Pipe { read, write, size })
+    }
+}
+
+/// An empty pipe on loan. Given back by [`Loan::give_back`]; one that is dropped is closed, because it may hold bytes.
+struct Loan<'a> {
+    pipe: Option<Pipe>,
+    pipes: &'a Pipes,
+}
+
+impl Pipes {
+    /// At most `limit` pipes in use at a time; 0 turns splicing off.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Pipes { limit, out: AtomicUsize::new(0), opened: AtomicUsize::new(0), idle: Mutex::default() })
+    }
+
+    /// How many are in use.
+    pub(crate) fn in_use(&self) -> usize {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    /// How many were ever opened.
+    pub(crate) fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    fn borrow(&self) -> Option<Loan<'_>> {
+        if self.out.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.out.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let mut loan = Loan { pipe: None, pipes: self };
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        loan.pipe = match idle {
+            Some(pipe) => Some(pipe),
+            None => {
+                self.opened.fetch_add(1, Ordering::Relaxed);
+                Pipe::open().inspect_err(|error| tracing::debug!(%error, "no pipe to splice with")).ok()
+            }
+        };
+        loan.pipe.is_some().then_some(loan)
+    }
+}
+
+impl Loan<'_> {
+    fn give_back(mut self) {
+        let mut idle = self.pipes.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.extend(self.pipe.take());
+        }
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        self.pipes.out.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Passes bytes both ways until both directions ended. `traffic.sent` counts from `near` to `far`.
+///
+/// # Errors
+/// When one side breaks; the caller drops both.
+pub(crate) async fn pass(
+    near: &mut TcpStream,
+    far: &mut TcpStream,
+    traffic: &Traffic,
+    pipes: &Pipes,
+) -> io::Result<()> {
+    let (near_read, near_write) = near.split();
+    let (far_read, far_write) = far.split();
+    tokio::try_join!(
+        one_way(near_read, far_write, traffic, Way::Sent, pipes),
+        one_way(far_read, near_write, traffic, Way::Received, pipes),
+    )?;
+    Ok(())
+}
+
+async fn one_way(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    traffic: &Traffic,
+    way: Way,
+    pipes: &Pipes,
+) -> io::Result<()> {
+    let count = |n: usize| match way {
+        Way::Sent => traffic.sent(n),
+        Way::Received => traffic.received(n),
+    };
+    let mut moved = 0u64;
+    let mut may_splice = pipes.limit > 0;
+    loop {
+        if may_splice && moved >= COPY_FIRST {
+            from.readable().await?;
+            if let Some(loan) = pipes.borrow() {
+                match spliced(from.as_ref(), to.as_ref(), loan, &count).await? {
+                    Spliced::Ended => break,
+                    Spliced::Idle => {}
+                    Spliced::Refused => may_splice = false,
+                }
+                continue;
+            }
+        }
+        let (buffer, n) = read_lent(&mut from).await?;
+        if n == 0 {
+            break;
+        }
+        to.write_all(&buffer[..n]).await?;
+        moved += n as u64;
+        count(n);
+    }
+    match to.shutdown().await {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+        other => other,
+    }
+}
+
+/// One read, into a buffer that is lent when there is something to read.
+async fn read_lent(from: &mut ReadHalf<'_>) -> io::Result<(Lent, usize)> {
+    poll_fn(|cx| {
+        loop {
+            std::task::ready!(from.as_ref().poll_read_ready(cx))?;
+            let mut buffer = Lent::take();
+            let mut space = ReadBuf::new(&mut buffer);
+            if let Poll::Ready(result) = Pin::new(&mut *from).poll_read(cx, &mut space) {
+                result?;
+                let n = space.filled().len();
+                return Poll::Ready(Ok((buffer, n)));
+            }
+        }
+    })
+    .await
+}
+
+enum Spliced {
+    /// The sender closed.
+    Ended,
+    /// Nothing to read just now: the pipe went back.
+    Idle,
+    /// The kernel does not splice these sockets.
+    Refused,
+}
+
+async fn spliced(
+    from: &TcpStream,
+    to: &TcpStream,
+    loan: Loan<'_>,
+    count: &impl Fn(usize),
+) -> io::Result<Spliced> {
+    let Some(pipe) = &loan.pipe else { return Ok(Spliced::Refused) };
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    let mut any = false;
+    loop {
+        // The pipe is empty here, so "would block" speaks of the socket alone.
+        let filled = from.try_io(Interest::READABLE, || {
+            splice(from, None, &pipe.write, None, pipe.size, flags).map_err(io::Error::from)
+        });
+        let mut left = match filled {
+            Ok(0) => {
+                loan.give_back();
+                return Ok(Spliced::Ended);
+            }
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                loan.give_back();
+                return Ok(Spliced::Idle);
+            }
+            Err(error) if !any && refused(&error) => return Ok(Spliced::Refused),
+            Err(error) => return Err(error),
+        };
+        any = true;
+        while left > 0 {
+            let write = || splice(&pipe.read, None, to, None, left, flags).map_err(io::Error::from);
+            let n = to.async_io(Interest::WRITABLE, write).await?;
+            if n == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            left -= n;
+            count(n);
+        }
+        // A saturated pair of sockets is ready for ever: others of this worker must get their turn.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+fn refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+}
