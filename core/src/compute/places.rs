@@ -7,16 +7,29 @@ use crate::identity::SpiffeId;
 use crate::name::{EndpointId, Hostname, NetworkName, PortName};
 use crate::report::{Decision, Outcome, Rejection, Subject};
 use crate::service::{ExportSpec, ServiceType};
-use crate::state::{Cluster, LaneVerdict};
+use crate::state::{Cluster, LaneVerdict, Shard};
 use crate::view::{Candidate, Path, Standing, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// One place of an exporter, and what becomes of it. Only a report pays for the words.
+pub(super) struct Weighed<'a> {
+    exporter: &'a Cluster,
+    place: Place<'a>,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Endpoint(&'a Endpoint),
+    Gateway(&'a Gateway),
+}
+
 /// What stands behind an exporter's gateways in one network.
 #[derive(Default)]
-struct Behind {
-    counts: BTreeMap<PortName, u32>,
+struct Behind<'a> {
+    counts: BTreeMap<&'a PortName, u32>,
     identities: BTreeSet<SpiffeId>,
-    endpoints: Vec<(EndpointId, Option<Hostname>)>,
+    endpoints: Vec<&'a Endpoint>,
 }
 
 /// One exporter, as one importer meets it.
@@ -29,22 +42,22 @@ struct Meeting<'a> {
     exposed: BTreeSet<PortName>,
     /// The gateways that take connections, by network.
     serving: BTreeMap<&'a NetworkName, Vec<&'a Gateway>>,
-    behind: BTreeMap<NetworkName, Behind>,
+    behind: BTreeMap<&'a NetworkName, Behind<'a>>,
 }
 
 /// Every place of one exporter. `merged` is `None` when the importer does not import the service at all.
-pub(super) fn decide(
+pub(super) fn weigh<'a>(
     computation: &Computation<'_>,
-    importer: &Cluster,
-    exporter: &Exporter<'_>,
+    importer: &'a Cluster,
+    exporter: &Exporter<'a>,
     merged: Option<&ExportSpec>,
-) -> Vec<Decision> {
+) -> Vec<Weighed<'a>> {
     let spec = exporter.shard.export.spec.as_ref().ok().filter(|_| exporter.counted.is_ok());
     let (Some(merged), Some(spec)) = (merged, spec) else {
-        return bar(exporter, &Rejection::ExportNotCounted);
+        return judge(exporter, |_| Outcome::Rejected(Rejection::ExportNotCounted));
     };
     if let Some(rejection) = barred(computation, importer, exporter.cluster) {
-        return bar(exporter, &rejection);
+        return judge(exporter, |_| Outcome::Rejected(rejection.clone()));
     }
     let mut meeting = Meeting {
         importer,
@@ -55,18 +68,38 @@ pub(super) fn decide(
         serving: serving(&exporter.cluster.gateways),
         behind: BTreeMap::new(),
     };
-    meeting.gather(exporter);
-    let endpoints = exporter
-        .shard
-        .endpoints
-        .values()
-        .map(|e| meeting.decision(subject(exporter, e), meeting.endpoint(e)));
-    let gateways = exporter
-        .cluster
-        .gateways
-        .iter()
-        .map(|g| meeting.decision(gateway_subject(exporter, g), meeting.gateway(g)));
-    endpoints.chain(gateways).collect()
+    meeting.gather(exporter.shard);
+    judge(exporter, |place| match place {
+        Place::Endpoint(endpoint) => meeting.endpoint(endpoint),
+        Place::Gateway(gateway) => meeting.gateway(gateway),
+    })
+}
+
+fn judge<'a>(exporter: &Exporter<'a>, outcome: impl Fn(Place<'a>) -> Outcome) -> Vec<Weighed<'a>> {
+    let endpoints = exporter.shard.endpoints.values().map(|endpoint| Place::Endpoint(endpoint));
+    let gateways = exporter.cluster.gateways.iter().map(Place::Gateway);
+    let weighed = |place| Weighed { exporter: exporter.cluster, place, outcome: outcome(place) };
+    endpoints.chain(gateways).map(weighed).collect()
+}
+
+impl Weighed<'_> {
+    /// The decision, as a report words it.
+    pub(super) fn decision(self) -> Decision {
+        let default = &self.exporter.locality;
+        let subject = match self.place {
+            Place::Endpoint(endpoint) => Subject::Endpoint {
+                id: endpoint.id.clone(),
+                address: endpoint.address,
+                locality: effective(&endpoint.locality, default),
+                spiffe_id: endpoint.spiffe_id.clone(),
+            },
+            Place::Gateway(gateway) => Subject::Gateway {
+                address: gateway.address.to_string(),
+                locality: effective(&gateway.locality, default),
+            },
+        };
+        Decision { cluster: self.exporter.name.clone(), subject, outcome: self.outcome }
+    }
 }
 
 /// Why nothing of a whole cluster may be used. Its own places are always an importer's to use.
@@ -82,18 +115,6 @@ fn barred(computation: &Computation<'_>, importer: &Cluster, exporter: &Cluster)
     withdrawn.then_some(Rejection::ClusterWithdrawn)
 }
 
-fn bar(exporter: &Exporter<'_>, rejection: &Rejection) -> Vec<Decision> {
-    let cluster = &exporter.cluster.name;
-    let reject = |subject| Decision {
-        cluster: cluster.clone(),
-        subject,
-        outcome: Outcome::Rejected(rejection.clone()),
-    };
-    let endpoints = exporter.shard.endpoints.values().map(|e| reject(subject(exporter, e)));
-    let gateways = exporter.cluster.gateways.iter().map(|g| reject(gateway_subject(exporter, g)));
-    endpoints.chain(gateways).collect()
-}
-
 fn tier(importer: &Cluster, exporter: &Cluster) -> Tier {
     if importer.id == exporter.id {
         return Tier::Local;
@@ -102,20 +123,6 @@ fn tier(importer: &Cluster, exporter: &Cluster) -> Tier {
         Some(LaneVerdict::Down) => Tier::Avoided,
         Some(LaneVerdict::Up) | None => Tier::Remote,
     }
-}
-
-fn subject(exporter: &Exporter<'_>, endpoint: &Endpoint) -> Subject {
-    Subject::Endpoint {
-        id: endpoint.id.clone(),
-        address: endpoint.address,
-        locality: effective(&endpoint.locality, &exporter.cluster.locality),
-        spiffe_id: endpoint.spiffe_id.clone(),
-    }
-}
-
-fn gateway_subject(exporter: &Exporter<'_>, gateway: &Gateway) -> Subject {
-    let locality = effective(&gateway.locality, &exporter.cluster.locality);
-    Subject::Gateway { address: gateway.address.to_string(), locality }
 }
 
 /// The gateways that take connections, by network, in an order that publishing them again does not change.
@@ -128,12 +135,8 @@ fn serving(gateways: &[Gateway]) -> BTreeMap<&NetworkName, Vec<&Gateway>> {
     serving
 }
 
-impl Meeting<'_> {
-    fn decision(&self, subject: Subject, outcome: Outcome) -> Decision {
-        Decision { cluster: self.exporter.name.clone(), subject, outcome }
-    }
-
-    fn network<'e>(&'e self, endpoint: &'e Endpoint) -> &'e NetworkName {
+impl<'a> Meeting<'a> {
+    fn network(&self, endpoint: &'a Endpoint) -> &'a NetworkName {
         endpoint.network.as_ref().unwrap_or(&self.exporter.network)
     }
 
@@ -143,33 +146,33 @@ impl Meeting<'_> {
     }
 
     /// The endpoint's target ports for those merged ports that its cluster exposes.
-    fn usable(&self, endpoint: &Endpoint) -> BTreeMap<PortName, u16> {
+    fn usable(&self, endpoint: &'a Endpoint) -> impl Iterator<Item = (&'a PortName, u16)> {
         endpoint
             .ports
             .iter()
             .filter(|(name, _)| self.exposed.contains(*name))
-            .map(|(n, p)| (n.clone(), *p))
-            .collect()
+            .map(|(name, port)| (name, *port))
     }
 
     /// Counts what stands behind the gateways of each far network.
-    fn gather(&mut self, exporter: &Exporter<'_>) {
-        let mut all: BTreeMap<NetworkName, Behind> = BTreeMap::new();
-        for endpoint in exporter.shard.endpoints.values().filter(|endpoint| endpoint.ready) {
-            let (network, ports) = (self.network(endpoint), self.usable(endpoint));
-            if !self.near(network) && !ports.is_empty() {
-                all.entry(network.clone()).or_default().add(endpoint, self.exporter, ports.into_keys());
+    fn gather(&mut self, shard: &'a Shard) {
+        let mut all: BTreeMap<&NetworkName, Behind<'a>> = BTreeMap::new();
+        for endpoint in shard.endpoints.values().filter(|endpoint| endpoint.ready) {
+            let network = self.network(endpoint);
+            let mut ports = self.usable(endpoint).map(|(name, _)| name).peekable();
+            if !self.near(network) && ports.peek().is_some() {
+                all.entry(network).or_default().add(endpoint, self.exporter, ports);
             }
         }
         self.behind = all;
     }
 
-    fn endpoint(&self, endpoint: &Endpoint) -> Outcome {
-        let (network, ports) = (self.network(endpoint), self.usable(endpoint));
+    fn endpoint(&self, endpoint: &'a Endpoint) -> Outcome {
+        let network = self.network(endpoint);
         if !endpoint.ready {
             return Outcome::Rejected(Rejection::NotReady);
         }
-        if ports.is_empty() {
+        if self.usable(endpoint).next().is_none() {
             return Outcome::Rejected(Rejection::NoPort);
         }
         if !self.near(network) {
@@ -182,7 +185,7 @@ impl Meeting<'_> {
         self.choose(Path::Direct {
             id: endpoint.id.clone(),
             address: endpoint.address,
-            ports,
+            ports: self.usable(endpoint).map(|(name, port)| (name.clone(), port)).collect(),
             locality: effective(&endpoint.locality, &self.exporter.locality),
             spiffe_id: endpoint.spiffe_id.clone(),
             inbound_port: endpoint.inbound_port,
@@ -206,7 +209,7 @@ impl Meeting<'_> {
             locality: effective(&gateway.locality, &self.exporter.locality),
             weights,
             identities: behind.identities.clone(),
-            endpoints: if self.headless { behind.endpoints.clone() } else { Vec::new() },
+            endpoints: if self.headless { behind.named() } else { Vec::new() },
         })
     }
 
@@ -222,13 +225,15 @@ impl Meeting<'_> {
             return BTreeMap::new();
         };
         let weights: Vec<u32> = serving.iter().map(|gateway| gateway.weight).collect();
-        let share = |(port, count): (&PortName, &u32)| (port.clone(), shares::split(*count, &weights)[place]);
+        let share = |(port, count): (&&PortName, &u32)| {
+            (PortName::clone(port), shares::split(*count, &weights)[place])
+        };
         behind.counts.iter().map(share).filter(|(_, share)| *share > 0).collect()
     }
 }
 
-impl Behind {
-    fn add(&mut self, endpoint: &Endpoint, exporter: &Cluster, ports: impl Iterator<Item = PortName>) {
+impl<'a> Behind<'a> {
+    fn add(&mut self, endpoint: &'a Endpoint, exporter: &Cluster, ports: impl Iterator<Item = &'a PortName>) {
         for port in ports {
             *self.counts.entry(port).or_default() += 1;
         }
@@ -237,6 +242,11 @@ impl Behind {
             // No proxy of its own answers: its cluster's gateway terminates for it.
             self.identities.insert(SpiffeId::gateway(&exporter.trust_domain));
         }
-        self.endpoints.push((endpoint.id.clone(), endpoint.hostname.clone()));
+        self.endpoints.push(endpoint);
+    }
+
+    /// The endpoints that a client may ask for by name.
+    fn named(&self) -> Vec<(EndpointId, Option<Hostname>)> {
+        self.endpoints.iter().map(|endpoint| (endpoint.id.clone(), endpoint.hostname.clone())).collect()
     }
 }

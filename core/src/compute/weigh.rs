@@ -5,7 +5,7 @@ use super::{Computation, imports, places};
 use crate::endpoint::Locality;
 use crate::liveness;
 use crate::name::ServiceKey;
-use crate::report::{Decision, ExportReport, NotImported, Outcome, ServiceReport};
+use crate::report::{ExportReport, NotImported, Outcome, ServiceReport};
 use crate::state::{Cluster, Shard};
 use crate::view::{Candidate, Import};
 
@@ -20,7 +20,7 @@ struct Weighed<'a> {
     not_imported: Option<NotImported>,
     merged: Option<imports::Merged>,
     exporters: Vec<Exporter<'a>>,
-    decisions: Vec<Decision>,
+    places: Vec<places::Weighed<'a>>,
 }
 
 /// The import, where there is one.
@@ -35,7 +35,7 @@ pub(super) fn import(
     }
     let weighed = weigh(computation, importer, service);
     let merged = weighed.merged.filter(|_| weighed.not_imported.is_none())?;
-    let candidates = chosen(weighed.decisions);
+    let candidates = chosen(weighed.places);
     let spec = merged.spec;
     Some(Import {
         service: service.clone(),
@@ -53,10 +53,10 @@ pub(super) fn import(
     })
 }
 
-fn chosen(decisions: Vec<Decision>) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = decisions
+fn chosen(places: Vec<places::Weighed<'_>>) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = places
         .into_iter()
-        .filter_map(|decision| match decision.outcome {
+        .filter_map(|place| match place.outcome {
             Outcome::Chosen(candidate) => Some(candidate),
             Outcome::BehindGateway | Outcome::Rejected(_) => None,
         })
@@ -91,7 +91,7 @@ pub(super) fn report(
         exports: weighed.exporters.iter().map(export).collect(),
         not_imported: weighed.not_imported,
         conflicts: weighed.merged.map(|merged| merged.conflicts).unwrap_or_default(),
-        decisions: weighed.decisions,
+        decisions: weighed.places.into_iter().map(places::Weighed::decision).collect(),
     }
 }
 
@@ -110,7 +110,7 @@ fn importers_bar(why: &NotImported, importer: &Cluster, service: &ServiceKey) ->
     }
 }
 
-fn weigh<'a>(computation: &Computation<'a>, importer: &Cluster, service: &ServiceKey) -> Weighed<'a> {
+fn weigh<'a>(computation: &Computation<'a>, importer: &'a Cluster, service: &ServiceKey) -> Weighed<'a> {
     let state = computation.state();
     let exporters = exporters(computation, importer, service);
     let merged = imports::merge_all(state, service, |id, shard| counts(shard, id, importer).is_ok());
@@ -124,11 +124,11 @@ fn weigh<'a>(computation: &Computation<'a>, importer: &Cluster, service: &Servic
         None
     };
     let admitted = merged.as_ref().filter(|_| not_imported.is_none());
-    let decisions = exporters
+    let places = exporters
         .iter()
-        .flat_map(|e| places::decide(computation, importer, e, admitted.map(|m| &m.spec)))
+        .flat_map(|e| places::weigh(computation, importer, e, admitted.map(|m| &m.spec)))
         .collect();
-    Weighed { not_imported, merged, exporters, decisions }
+    Weighed { not_imported, merged, exporters, places }
 }
 
 /// Every exporter of a service, oldest export first.
