@@ -1,2 +1,8 @@
-//! Entry point.
-fn main() {}
+//! The program `sealane-federation`.
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    sealane_federation::run(sealane_federation::Args::parse()).await
+}

@@ -1,0 +1,72 @@
+//! The commands, and the wiring of a server.
+
+mod directory;
+mod init;
+mod join;
+mod logging;
+mod membership;
+mod plain;
+mod recover;
+mod serve;
+
+pub use directory::{Directory, Identity};
+pub use init::init;
+pub use join::join;
+pub use recover::recover;
+pub use serve::{Listeners, Running, start};
+
+use crate::args::{Args, Command, RunArgs};
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs a command.
+///
+/// # Errors
+/// With a sentence for the operator.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    logging::start(&args.log, args.log_format)?;
+    match args.command {
+        Command::Init(args) => init(args).await,
+        Command::Join(args) => join(args).await,
+        Command::Run(args) => serve_until_told(args).await,
+        Command::Recover(args) => recover(args).await,
+    }
+}
+
+async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let directory = Directory::load(&args.dir)?;
+    let listeners = listen(&args, &directory).await?;
+    let mut running = start(directory, listeners).await?;
+    tracing::info!(
+        address = %running.address,
+        status = %running.status_address,
+        metrics = %running.metrics_address,
+        "ready"
+    );
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = running.stopped() => Some(reason),
+    };
+    running.stop().await;
+    match ended {
+        None => Ok(()),
+        Some(reason) => anyhow::bail!("the replica stopped: {reason}"),
+    }
+}
+
+async fn listen(args: &RunArgs, directory: &Directory) -> anyhow::Result<Listeners> {
+    let me = &directory.identity;
+    let bind = async |given: Option<std::net::SocketAddr>, advertised: &str| match given {
+        Some(address) => TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}")),
+        None => TcpListener::bind(advertised).await.with_context(|| format!("can not listen on {advertised}")),
+    };
+    Ok(Listeners {
+        grpc: bind(args.listen, &me.address).await?,
+        status: bind(args.status_listen, &me.status_address).await?,
+        metrics: bind(Some(args.metrics_listen), "").await?,
+    })
+}

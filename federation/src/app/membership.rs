@@ -1,0 +1,99 @@
+//! A server's own place in the federation: its addresses recorded, its vote asked for.
+
+use super::directory::{Directory, Identity};
+use super::recover::FORGET;
+use crate::rpc::Serving;
+use sealane_core::command::Action;
+use sealane_core::identity::{Principal, ServerId};
+use sealane_core::state::State;
+use sealane_proto::servers::v1::AddServerRequest;
+use sealane_proto::servers::v1::servers_client::ServersClient;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tonic::Code;
+
+/// The pause between two rounds of asking.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long one server may take: the leader waits until this one caught up.
+const PATIENCE: Duration = Duration::from_secs(65);
+
+/// Sees to it that this server votes and that its addresses are recorded; returns when both are done, or when the
+/// federation refuses it.
+pub(super) async fn settle(serving: Serving, directory: Directory) {
+    let me = directory.identity.clone();
+    loop {
+        // First of all, so that the replica has read its own disk before it is asked.
+        sleep(PAUSE).await;
+        let status = serving.replica.status().borrow().clone();
+        let voter = status.voters.contains(&serving.id);
+        if voter && status.leader.is_some() {
+            let state = serving.state();
+            if recorded(&state, &me) {
+                if forget_others(&serving, &directory, &state).await {
+                    return;
+                }
+            } else if let Err(error) = record(&serving, &me).await {
+                tracing::debug!(error, "this server's addresses are not recorded yet");
+            }
+        } else if !voter && ask_in(&serving, &me).await == Asked::Refused {
+            return;
+        }
+    }
+}
+
+fn recorded(state: &State, me: &Identity) -> bool {
+    let known = state.servers.get(&me.server);
+    known.is_some_and(|s| s.address == me.address && s.status_address == me.status_address)
+}
+
+async fn record(serving: &Serving, me: &Identity) -> Result<(), String> {
+    let (address, status_address) = (me.address.clone(), me.status_address.clone());
+    let action = Action::PutServer { id: me.server, address, status_address };
+    let written = serving.writer.write(Some(Principal::Server(me.server)), action).await;
+    written.map(drop).map_err(|e| e.to_string())
+}
+
+/// After a recovery: the records of servers that are no members any more.
+async fn forget_others(serving: &Serving, directory: &Directory, state: &State) -> bool {
+    let word = directory.path.join(FORGET);
+    if !word.exists() {
+        return true;
+    }
+    for id in state.servers.keys().filter(|id| **id != serving.id) {
+        let action = Action::RemoveServer { id: *id };
+        if serving.writer.write(Some(Principal::Server(serving.id)), action).await.is_err() {
+            return false;
+        }
+        tracing::info!(server = %id, "server forgotten after the recovery");
+    }
+    std::fs::remove_file(&word).is_ok()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Taken,
+    Refused,
+    NotYet,
+}
+
+/// Asks every server that is known to take this one in; the leader among them does.
+async fn ask_in(serving: &Serving, me: &Identity) -> Asked {
+    let recorded = serving.state().servers.keys().copied().collect::<BTreeSet<ServerId>>();
+    let everyone = recorded.into_iter().chain(me.peers.keys().copied()).filter(|id| *id != serving.id);
+    for id in everyone.collect::<BTreeSet<_>>() {
+        let Ok(channel) = serving.peers.channel(id) else { continue };
+        let (address, status_address) = (me.address.clone(), me.status_address.clone());
+        let request = AddServerRequest { address, status_address };
+        match timeout(PATIENCE, ServersClient::new(channel).add_server(request)).await {
+            Ok(Ok(_)) => return Asked::Taken,
+            Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                tracing::error!(reason = status.message(), "the federation does not take this server in");
+                return Asked::Refused;
+            }
+            Ok(Err(status)) => tracing::debug!(server = %id, reason = status.message(), "not taken in yet"),
+            Err(_) => tracing::debug!(server = %id, "no answer yet"),
+        }
+    }
+    Asked::NotYet
+}

@@ -1,0 +1,145 @@
+//! The command line. Defaults and the environment are read here and nowhere else.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use sealane_core::name::TrustDomain;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A federation server: one replica of the store that clusters publish their catalogs to.
+#[derive(Debug, Parser)]
+#[command(name = "sealane-federation", version, about)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to log: a level, or directives such as `info,sealane_federation=debug`.
+    #[arg(long, global = true, env = "SEALANE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How log lines are written.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new federation whose first server this is.
+    ///
+    /// Makes the root (keep DIR/pki/root.key safe: it admits further servers), this server's own issuer, and a
+    /// context directory with an administrator's certificate that is valid for 90 days.
+    Init(InitArgs),
+    /// Become a further server of a federation, by a token of `sealane token create --server`.
+    Join(JoinArgs),
+    /// Serve.
+    Run(RunArgs),
+    /// Make a federation of one from the disk of its last surviving server.
+    Recover(RecoverArgs),
+}
+
+/// How others reach a server.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Addresses {
+    /// Where servers, agents and administrators dial this server.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    pub address: String,
+    /// Where its status API is reached.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    pub status_address: String,
+}
+
+/// `init`.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// Where the server keeps everything; must be empty or absent.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// How others reach it.
+    #[command(flatten)]
+    pub addresses: Addresses,
+    /// The trust domain of servers, agents and administrators.
+    #[arg(long, default_value = "sealane.local")]
+    pub trust_domain: TrustDomain,
+    /// Where to put the first administrator's context (certificate, key, roots, addresses).
+    #[arg(long, value_name = "CONTEXT-DIR")]
+    pub admin_out: PathBuf,
+}
+
+/// `join`.
+#[derive(Debug, clap::Args)]
+pub struct JoinArgs {
+    /// Where the server keeps everything; must be empty or absent.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The join token, in a file of mode 0600; `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// How others reach it.
+    #[command(flatten)]
+    pub addresses: Addresses,
+}
+
+/// `run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// What `init` or `join` made.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Where to listen, if not at the advertised address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where to listen for the status API, if not at its advertised address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub status_listen: Option<SocketAddr>,
+    /// Where to serve metrics over plain HTTP; a loopback address. Port 0 takes any free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub metrics_listen: SocketAddr,
+}
+
+/// `recover`.
+#[derive(Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// The surviving server's directory. The server must be stopped.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Needed, because it forgets every other server: they must never be started again.
+    #[arg(long, required = true)]
+    pub force_new_cluster: bool,
+}
+
+fn host_port(text: &str) -> Result<String, String> {
+    let refusal = || format!("{text:?} is not of the form HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(refusal)?;
+    let port: u16 = port.parse().map_err(|_| refusal())?;
+    if host.is_empty() || port == 0 || text.len() > 255 {
+        return Err(refusal());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_needs_a_host_and_a_port() {
+        for bad in ["", "host", ":7443", "host:", "host:0", "host:70000"] {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
+        assert_eq!(host_port("[::1]:7443").unwrap(), "[::1]:7443");
+    }
+}

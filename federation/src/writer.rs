@@ -1,0 +1,204 @@
+//! The way of every write: to the local replica when it leads, else one hop to the leader.
+//!
+//! Law: a command is answered when it is applied, or refused, or its fate is said to be unknown. Every command of ours
+//! is one that the state knows again (a session's sequence, an administrator's key, a token with its key), so that
+//! this server may retry through an election, and so may its client afterwards.
+
+use crate::consensus::replica::{ProposeError, Replica};
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use bytes::Bytes;
+use sealane_core::command::{Action, Command, Reply, VERSION};
+use sealane_core::identity::{Principal, ServerId};
+use sealane_core::time::Revision;
+use sealane_proto::Wire;
+use sealane_proto::peer::v1::{ForwardRequest, forward_reply, forward_request, peer_client::PeerClient};
+use sealane_trust::clock;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// How long a write is tried again while there is no leader.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The first pause between two tries, doubled each time.
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
+/// How long one hop may take: an unreachable leader is found out sooner by its followers.
+const HOP: Duration = Duration::from_secs(4);
+
+/// Why a write has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// There was no leader for long; nothing was written.
+    #[error("the federation has no leader now; nothing was written, try again")]
+    NoLeader,
+    /// Leadership changed while the write was under way.
+    #[error("the fate of the write is unknown: it may be applied yet, or never; repeat it under the same key")]
+    Unknown,
+    /// Too much is under way.
+    #[error("too much waits to be committed; nothing was written, try again later")]
+    Busy,
+    /// The command is larger than the log takes.
+    #[error("{0}")]
+    Refused(String),
+    /// This server is about to end.
+    #[error("this server stopped: {0}")]
+    Stopped(String),
+}
+
+impl WriteError {
+    /// Whether another try may do better.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, WriteError::NoLeader | WriteError::Unknown | WriteError::Busy)
+    }
+}
+
+impl From<WriteError> for tonic::Status {
+    fn from(error: WriteError) -> Self {
+        let message = error.to_string();
+        match error {
+            WriteError::NoLeader | WriteError::Stopped(_) => tonic::Status::unavailable(message),
+            WriteError::Unknown => tonic::Status::aborted(message),
+            WriteError::Busy => tonic::Status::resource_exhausted(message),
+            WriteError::Refused(_) => tonic::Status::invalid_argument(message),
+        }
+    }
+}
+
+/// A write that was applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// Where in the log.
+    pub index: u64,
+    /// What it was answered.
+    pub reply: Reply,
+}
+
+/// Writes commands. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    replica: ReplicaHandle,
+    peers: Arc<Peers>,
+    metrics: Arc<Metrics>,
+}
+
+/// The replica, which does not print.
+#[derive(Clone)]
+struct ReplicaHandle(Replica<Machine>);
+
+impl std::fmt::Debug for ReplicaHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "replica of server {}", self.0.id())
+    }
+}
+
+/// A command as bytes, checked to be one that every replica takes.
+///
+/// # Errors
+/// When it breaks a rule of its message.
+pub fn command(principal: Option<Principal>, action: Action) -> Result<Bytes, WriteError> {
+    // A command of a version is written in the lowest that has all of it; there is one version yet.
+    let command = Command { min_version: VERSION, at: clock::now(), principal, action };
+    command.encode_checked().map(Bytes::from).map_err(|e| WriteError::Refused(e.to_string()))
+}
+
+impl Writer {
+    /// Writes through this replica.
+    #[must_use]
+    pub fn new(replica: Replica<Machine>, peers: Arc<Peers>, metrics: Arc<Metrics>) -> Self {
+        Writer { replica: ReplicaHandle(replica), peers, metrics }
+    }
+
+    /// The revision of an index, by this server's generation.
+    #[must_use]
+    pub fn revision(&self, index: u64) -> Revision {
+        let generation = self.replica.0.state().1.revision().generation;
+        Revision { generation, index }
+    }
+
+    /// Has an action committed and applied; tries again for some seconds while there is no leader.
+    ///
+    /// # Errors
+    /// When it was refused before the log, or there was no leader all that time.
+    pub async fn write(&self, principal: Option<Principal>, action: Action) -> Result<Written, WriteError> {
+        self.retry(command(principal, action)?).await
+    }
+
+    /// The same for a command that is bytes already.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub async fn retry(&self, command: Bytes) -> Result<Written, WriteError> {
+        let end = Instant::now() + PATIENCE;
+        let mut pause = PAUSE;
+        loop {
+            match self.attempt(command.clone()).await {
+                Err(error) if error.may_pass() && Instant::now() + pause < end => {
+                    self.leader_or(Instant::now() + pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Tries once.
+    ///
+    /// # Errors
+    /// When this server and the leader that it knows of could not have it committed.
+    pub async fn attempt(&self, command: Bytes) -> Result<Written, WriteError> {
+        let started = Instant::now();
+        let result = match self.replica.0.propose(command.clone()).await {
+            Ok((index, reply)) => Ok(Written { index, reply }),
+            Err(ProposeError::NotLeader { leader: Some(leader) }) if leader != self.replica.0.id() => {
+                self.forward(leader, command).await
+            }
+            Err(error) => Err(local(&error)),
+        };
+        self.metrics.proposal(result.as_ref().err(), started.elapsed());
+        result
+    }
+
+    async fn forward(&self, leader: ServerId, command: Bytes) -> Result<Written, WriteError> {
+        let channel = self.peers.channel(leader).map_err(|_| WriteError::NoLeader)?;
+        let request = ForwardRequest { kind: Some(forward_request::Kind::Command(command)) };
+        let answer = timeout_at(Instant::now() + HOP, PeerClient::new(channel).forward(request)).await;
+        let reply = match answer {
+            Ok(Ok(reply)) => reply.into_inner().kind,
+            // Whether the leader got it can not be told.
+            Ok(Err(_)) | Err(_) => return Err(WriteError::Unknown),
+        };
+        match reply {
+            Some(forward_reply::Kind::Committed(done)) => {
+                let reply = Reply::decode(&done.reply).map_err(|_| WriteError::Unknown)?;
+                // What was acknowledged here is then seen here.
+                Ok(Written { index: done.index, reply })
+            }
+            Some(forward_reply::Kind::NotLeader(_)) => Err(WriteError::NoLeader),
+            Some(forward_reply::Kind::Busy(_)) => Err(WriteError::Busy),
+            _ => Err(WriteError::Unknown),
+        }
+    }
+
+    /// Waits until the leader that is known changes, at most until then.
+    async fn leader_or(&self, until: Instant) {
+        let mut status = self.replica.0.status();
+        let before = status.borrow_and_update().leader;
+        let changed = status.wait_for(|s| s.leader.is_some() && s.leader != before);
+        if timeout_at(until, changed).await.is_ok_and(|r| r.is_err()) {
+            sleep_until(until).await;
+        }
+    }
+}
+
+fn local(error: &ProposeError) -> WriteError {
+    match error {
+        ProposeError::NotLeader { .. } => WriteError::NoLeader,
+        ProposeError::Unknown => WriteError::Unknown,
+        ProposeError::Busy => WriteError::Busy,
+        ProposeError::TooLarge => WriteError::Refused(error.to_string()),
+        ProposeError::Stopped(why) => WriteError::Stopped(why.clone()),
+    }
+}
