@@ -82,6 +82,8 @@ fn answer(greeting: &Greeting, request: &Request<Incoming>) -> Response<Full<Byt
     let greeting = Greeting { marker, ..greeting.clone() };
     let body = serde_json::to_vec(&greeting).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::from(body)));
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
     response
 }

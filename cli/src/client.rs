@@ -5,8 +5,8 @@ use crate::exit::Failure;
 use anyhow::{Context, Result, anyhow};
 use reqwest::StatusCode;
 use sealane_federation::rest::types::{
-    ApiError, Cluster, Clusters, Endpoints, ErrorCode, Explanation, LeaseState, OneCluster, OneService, Server,
-    Servers, Services, Status,
+    ApiError, Cluster, Clusters, Endpoints, ErrorCode, Explanation, LeaseState, OneCluster, OneService,
+    Server, Servers, Services, Status,
 };
 use sealane_trust::tls::{ALPN_H2, ALPN_HTTP1};
 use serde::de::DeserializeOwned;
@@ -173,7 +173,9 @@ impl StatusClient {
         let body = response.bytes().await.map_err(|e| Attempt::Next(cause(e)))?;
         if status.is_success() {
             let parsed = serde_json::from_slice(&body);
-            return parsed.context("the server's answer is not understood: is it of another version?").map_err(Attempt::Final);
+            return parsed
+                .context("the server's answer is not understood: is it of another version?")
+                .map_err(Attempt::Final);
         }
         Err(refusal(status, &body))
     }

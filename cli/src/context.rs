@@ -61,7 +61,8 @@ impl Context {
         }
         let domain = TrustDomain::parse(&parsed.trust_domain).context("context.json")?;
         let certificates = |name: &str| -> Result<_> {
-            pem::certificates(&file::read(&directory.join(name), MAX_FILE)?).with_context(|| format!("{name} is damaged"))
+            pem::certificates(&file::read(&directory.join(name), MAX_FILE)?)
+                .with_context(|| format!("{name} is damaged"))
         };
         let key = PrivateKey::read_file(&directory.join("identity.key"))?;
         let identity = Identity::new(certificates("identity.pem")?, &key).context("identity.pem")?;
@@ -113,7 +114,11 @@ impl Context {
     /// TLS to the servers and no one else, as the administrator.
     #[must_use]
     pub fn tls(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-        tls::client_config(Some(&self.identity), Arc::new(FederationPeers::servers(self.bundle.clone())), alpn)
+        tls::client_config(
+            Some(&self.identity),
+            Arc::new(FederationPeers::servers(self.bundle.clone())),
+            alpn,
+        )
     }
 
     /// Says so when the certificate is expired, in words that help.
@@ -122,7 +127,10 @@ impl Context {
     /// When it is expired.
     pub fn check_expiry(&self) -> Result<()> {
         if self.identity.current().is_expired(sealane_trust::clock::now()) {
-            bail!("the certificate in {} is expired: make a new context on a server", self.directory.display());
+            bail!(
+                "the certificate in {} is expired: make a new context on a server",
+                self.directory.display()
+            );
         }
         Ok(())
     }

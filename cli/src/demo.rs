@@ -24,10 +24,12 @@ use world::World;
 
 /// `sealane demo`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Everything runs on loopback addresses of its own (127.x) and in one temporary directory; with the \
+#[command(
+    after_help = "Everything runs on loopback addresses of its own (127.x) and in one temporary directory; with the \
                         demo's end both are free again, however it ends.\n\nExamples:\n  sealane demo\n  sealane demo \
                         --keep            leaves it running, with commands to try, until Ctrl-C\n  sealane demo \
-                        --verbose         shows where the logs are, and keeps them in more detail")]
+                        --verbose         shows where the logs are, and keeps them in more detail"
+)]
 pub struct DemoArgs {
     /// Leave everything running at the end, until Ctrl-C, and print commands to try.
     #[arg(long)]
@@ -102,13 +104,13 @@ pub async fn steps(world: &mut World, console: &mut Console) -> Result<()> {
     failover::local_first(world, console).await?;
     store::leader_killed(world, console).await?;
     store::all_servers_down(world, console).await?;
-    liveness::agent_killed(world, console).await?;
+    liveness::agent_killed(world, console, liveness::MARGIN).await?;
     liveness::cluster_killed(world, console).await?;
     unexport::refused(world, console).await
 }
 
 /// The last warnings and errors of every process, for whoever wants to know why.
-fn show_logs(lab: &Lab) {
+pub fn show_logs(lab: &Lab) {
     let Ok(entries) = std::fs::read_dir(lab.launcher().logs()) else { return };
     for entry in entries.flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();

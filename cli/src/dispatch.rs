@@ -18,7 +18,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match command {
         Command::Federation(args) => several()?.block_on(sealane_federation::run(args))?,
         Command::Agent(args) => several()?.block_on(sealane_agent::run(args))?,
-        Command::Proxy(args) => several()?.block_on(sealane_proxy::run(args))?,
+        Command::Proxy(args) => workers(args.workers())?.block_on(sealane_proxy::run(args))?,
         Command::App(args) => operator(app::run(args))?,
         Command::Demo(args) => return several_logged(demo::run(args)),
         command => operator(administer(global, command))?,
@@ -33,13 +33,23 @@ async fn administer(global: GlobalArgs, command: Command) -> Result<()> {
     let format = global.output;
     match command {
         Command::Token(command) => commands::token::run(&context, command, format).await,
-        Command::Cluster(ClusterCommand::Remove { name }) => commands::remove::cluster(&context, &name, format).await,
+        Command::Cluster(ClusterCommand::Remove { name }) => {
+            commands::remove::cluster(&context, &name, format).await
+        }
         Command::Server(ServerCommand::Remove { id }) => commands::remove::server(&context, id, format).await,
         command => {
             let client = StatusClient::new(context)?.consistent(global.consistent);
             commands::show(client, command, format).await
         }
     }
+}
+
+fn workers(count: usize) -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(count)
+        .enable_all()
+        .build()
+        .context("can not start the runtime")
 }
 
 fn several() -> Result<Runtime> {

@@ -26,5 +26,5 @@ pub use lab::Lab;
 pub use pod::{Pod, PodSpec};
 pub use process::{Launcher, Process};
 pub use relay::Relay;
-pub use traffic::{Tally, Traffic};
 pub use site::{Site, SiteSpec};
+pub use traffic::{Tally, Traffic};

@@ -79,13 +79,15 @@ mod tests {
 
     #[test]
     fn a_table_is_plain_columns() {
-        let text = table(["name", "state"], [["east".into(), "live".into()], ["northwest".into(), "-".into()]]);
+        let text =
+            table(["name", "state"], [["east".into(), "live".into()], ["northwest".into(), "-".into()]]);
         assert_eq!(text, "NAME       STATE\neast       live\nnorthwest  -");
     }
 
     #[test]
     fn durations_are_said_in_one_unit() {
-        let said: Vec<String> = [5, 119, 120, 7199, 7200, 200_000].map(|s| ago(Duration::from_secs(s))).into();
+        let said: Vec<String> =
+            [5, 119, 120, 7199, 7200, 200_000].map(|s| ago(Duration::from_secs(s))).into();
         assert_eq!(said, ["5s", "119s", "2m", "119m", "2h", "2d"]);
     }
 }

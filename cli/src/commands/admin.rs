@@ -60,7 +60,10 @@ fn failure(context: &AdminContext, status: &Status) -> anyhow::Error {
             anyhow::Error::new(Failure::Unreachable(tried.join(", "))).context(message)
         }
         Code::DeadlineExceeded | Code::Unknown | Code::Aborted | Code::Internal => {
-            anyhow::anyhow!("{message} ({:?}): it may have been done; look before you repeat it", status.code())
+            anyhow::anyhow!(
+                "{message} ({:?}): it may have been done; look before you repeat it",
+                status.code()
+            )
         }
         _ => Failure::Refused(message).into(),
     }

@@ -14,13 +14,26 @@ use std::time::Duration;
 pub async fn all(client: &StatusClient, format: Format) -> Result<()> {
     let clusters = client.clusters().await?;
     output::print(format, &clusters, |answer| {
-        let header = ["name", "standing", "lease", "heard", "network", "exports", "imports", "certificate until", "view"];
+        let header = [
+            "name",
+            "standing",
+            "lease",
+            "heard",
+            "network",
+            "exports",
+            "imports",
+            "certificate until",
+            "view",
+        ];
         output::table(header, answer.clusters.iter().map(row))
     })
 }
 
 fn row(c: &Cluster) -> [String; 9] {
-    let view = c.view.as_ref().map(|v| if v.error.is_empty() { v.revision.clone() } else { format!("{}!", v.revision) });
+    let view = c
+        .view
+        .as_ref()
+        .map(|v| if v.error.is_empty() { v.revision.clone() } else { format!("{}!", v.revision) });
     [
         c.name.clone(),
         super::word(&c.standing),
@@ -51,7 +64,8 @@ pub async fn one(client: &StatusClient, name: &ClusterName, format: Format) -> R
 fn text(c: &Cluster) -> String {
     let session = c.session.as_ref().map(|s| {
         let synced = if s.synced { "synced" } else { "not synced yet" };
-        let fenced = s.fenced.as_ref().map(|f| format!("; shut out {} at {}", f.instance, f.at)).unwrap_or_default();
+        let fenced =
+            s.fenced.as_ref().map(|f| format!("; shut out {} at {}", f.instance, f.at)).unwrap_or_default();
         format!("{} of {} since {}, {synced}{fenced}", s.id, s.instance, s.opened)
     });
     let view = c.view.as_ref().map(|v| format!("{} {}", v.revision, v.error));
@@ -72,14 +86,28 @@ fn text(c: &Cluster) -> String {
     }
     for gateway in &c.gateways {
         let ready = if gateway.ready { "ready" } else { "not ready" };
-        text.push_str(&format!("{:<18} {} in {}, weight {}, {ready}\n", "gateway", gateway.address, gateway.network, gateway.weight));
+        text.push_str(&format!(
+            "{:<18} {} in {}, weight {}, {ready}\n",
+            "gateway", gateway.address, gateway.network, gateway.weight
+        ));
     }
     for lane in &c.lanes {
         let time = or_dash(lane.rtt_us.map(|us| format!("{us} us")));
-        text.push_str(&format!("{:<18} to {}: {} since {}, {time}\n", "lane", lane.to, super::word(&lane.verdict), lane.since));
+        text.push_str(&format!(
+            "{:<18} to {}: {} since {}, {time}\n",
+            "lane",
+            lane.to,
+            super::word(&lane.verdict),
+            lane.since
+        ));
     }
     for witness in &c.witnesses {
-        text.push_str(&format!("{:<18} {} says {}\n", "witness", witness.cluster, super::word(&witness.says)));
+        text.push_str(&format!(
+            "{:<18} {} says {}\n",
+            "witness",
+            witness.cluster,
+            super::word(&witness.says)
+        ));
     }
     text
 }

@@ -16,7 +16,13 @@ pub async fn run(client: &StatusClient, asked: &ServiceFrom, format: Format) -> 
 }
 
 fn text(e: &Explanation) -> String {
-    let mut text = format!("{}/{} as {} sees it at revision {}\n", e.namespace, e.name, e.from, super::status::freshness(&e.freshness));
+    let mut text = format!(
+        "{}/{} as {} sees it at revision {}\n",
+        e.namespace,
+        e.name,
+        e.from,
+        super::status::freshness(&e.freshness)
+    );
     if let Some(reason) = &e.not_imported {
         text.push_str(&format!("not imported: {reason}\n"));
     }
@@ -24,17 +30,29 @@ fn text(e: &Explanation) -> String {
     for export in &e.exports {
         let counted = if export.counted { "counts" } else { "does not count" };
         let reason = export.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-        text.push_str(&format!("  {} ({}, {counted}{reason}): {}\n", export.cluster, super::word(&export.standing), export.liveness));
+        text.push_str(&format!(
+            "  {} ({}, {counted}{reason}): {}\n",
+            export.cluster,
+            super::word(&export.standing),
+            export.liveness
+        ));
         for witness in &export.witnesses {
             let since = witness.since.as_ref().map(|s| format!(" since {s}")).unwrap_or_default();
-            text.push_str(&format!("    witness {} says {}{since}\n", witness.cluster, super::word(&witness.says)));
+            text.push_str(&format!(
+                "    witness {} says {}{since}\n",
+                witness.cluster,
+                super::word(&witness.says)
+            ));
         }
     }
     for conflict in &e.conflicts {
         text.push_str(&format!("  {}: {}\n", conflict.reason, conflict.message));
     }
     text.push_str("\ncandidates\n");
-    text.push_str(&output::table(["", "cluster", "what", "address", "tier", "why"], e.decisions.iter().map(row)));
+    text.push_str(&output::table(
+        ["", "cluster", "what", "address", "tier", "why"],
+        e.decisions.iter().map(row),
+    ));
     text
 }
 

@@ -21,8 +21,11 @@ struct Removed {
 /// When there is none of the name, or the write is refused.
 pub async fn cluster(context: &AdminContext, name: &ClusterName, format: Format) -> Result<()> {
     let mut client = admin::connect(context)?;
-    let request = RemoveClusterRequest { key: sealane_trust::random::<16>()?.to_vec(), name: name.to_string() };
-    let reply = admin::write(context, async || Ok(client.remove_cluster(request.clone()).await?.into_inner())).await?;
+    let request =
+        RemoveClusterRequest { key: sealane_trust::random::<16>()?.to_vec(), name: name.to_string() };
+    let reply =
+        admin::write(context, async || Ok(client.remove_cluster(request.clone()).await?.into_inner()))
+            .await?;
     let revision = reply.revision.map(|r| format!("{}.{}", r.generation, r.index));
     output::print(format, &Removed { removed: name.to_string(), revision }, |r| {
         format!("removed cluster {} at revision {}", r.removed, output::or_dash(r.revision.as_ref()))

@@ -56,7 +56,8 @@ pub async fn one(client: &StatusClient, service: &ServiceKey, format: Format) ->
             ]
         });
         let table = output::table(["exported by", "valid", "ready", "age order", "changed at"], rows);
-        let conflicts: String = service.conflicts.iter().map(|c| format!("\n{}: {}", c.reason, c.message)).collect();
+        let conflicts: String =
+            service.conflicts.iter().map(|c| format!("\n{}: {}", c.reason, c.message)).collect();
         format!(
             "{}/{}  {}  {}\nimported by {}\n\n{table}{conflicts}",
             service.namespace,

@@ -25,7 +25,8 @@ pub async fn run(mut client: StatusClient, format: Format) -> Result<()> {
 }
 
 fn text(status: &Status, servers: &[Server]) -> String {
-    let clusters: Vec<String> = status.clusters.iter().map(|(standing, n)| format!("{n} {standing}")).collect();
+    let clusters: Vec<String> =
+        status.clusters.iter().map(|(standing, n)| format!("{n} {standing}")).collect();
     let rows = servers.iter().map(|s| {
         [
             s.id.to_string(),

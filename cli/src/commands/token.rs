@@ -20,10 +20,12 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Make a single-use token by which one cluster, or one server, joins.
-    #[command(after_help = "Examples:\n  sealane token create --cluster east --out east.token\n  sealane token create \
+    #[command(
+        after_help = "Examples:\n  sealane token create --cluster east --out east.token\n  sealane token create \
                             --cluster edge --exports 'edge-*' --imports shop --ttl 10m --out edge.token\n  sealane \
                             token create --server --out server.token\n\nThe token is a secret: hand it over as a \
-                            file, never on a command line.")]
+                            file, never on a command line."
+    )]
     Create(CreateArgs),
 }
 

@@ -25,7 +25,11 @@ pub async fn export_becomes_callable(world: &mut World, console: &mut Console) -
     })
     .await?;
     ensure!(greeting.name == "west/echo-1", "{} answered", greeting.name);
-    console.timed("ServiceExport written in west: the first answer in east, by west/echo-1", "export to first answer", took);
+    console.timed(
+        "ServiceExport written in west: the first answer in east, by west/echo-1",
+        "export to first answer",
+        took,
+    );
     Ok(())
 }
 
@@ -38,18 +42,29 @@ pub async fn both_identities(world: &mut World, console: &mut Console) -> Result
     for _ in 0..REQUESTS {
         World::call(&world.east, "echo").await?;
     }
-    let (client, server) = ("spiffe://east.sealane.local/ns/shop/sa/client", "spiffe://west.sealane.local/ns/shop/sa/echo");
+    let (client, server) =
+        ("spiffe://east.sealane.local/ns/shop/sa/client", "spiffe://west.sealane.local/ns/shop/sa/echo");
     let caller = seen(world.east.pod("client")?, "outbound").await?;
     let called = seen(world.west.pod("echo-1")?, "inbound").await?;
     for (records, local, peer) in [(&caller, client, server), (&called, server, client)] {
-        ensure!(records.len() as u64 > REQUESTS, "{} records of shop/echo for {REQUESTS} requests", records.len());
+        ensure!(
+            records.len() as u64 > REQUESTS,
+            "{} records of shop/echo for {REQUESTS} requests",
+            records.len()
+        );
         for record in records {
             ensure!(record.identities() == (Some(local), Some(peer)), "another identity: {record:?}");
         }
     }
     ensure!(caller.iter().all(|r| r.path == "gateway"), "not every connection went by west's gateway");
-    console.proved(&format!("east's sidecar ({} connections): I am {client}, the peer is {server}", caller.len()));
-    console.proved(&format!("west's sidecar ({} connections): I am {server}, the peer is {client}", called.len()));
+    console.proved(&format!(
+        "east's sidecar ({} connections): I am {client}, the peer is {server}",
+        caller.len()
+    ));
+    console.proved(&format!(
+        "west's sidecar ({} connections): I am {server}, the peer is {client}",
+        called.len()
+    ));
     Ok(())
 }
 
@@ -80,8 +95,14 @@ pub async fn ciphertext_only(world: &mut World, console: &mut Console) -> Result
         let seen = relay.look_for(marker.as_bytes())?;
         ensure!(!seen.found, "the marker was found {place} west's gateway");
         ensure!(seen.bytes > 10_000, "only {} bytes were recorded {place} west's gateway", seen.bytes);
-        console.proved(&format!("{place} the gateway: {} bytes recorded, the request's marker in none", seen.bytes));
-        console.measure(&format!("bytes recorded {place} west's gateway / markers"), format!("{} / 0", seen.bytes));
+        console.proved(&format!(
+            "{place} the gateway: {} bytes recorded, the request's marker in none",
+            seen.bytes
+        ));
+        console.measure(
+            &format!("bytes recorded {place} west's gateway / markers"),
+            format!("{} / 0", seen.bytes),
+        );
     }
     control(&world.west, pod, &marker).await?;
     console.proved("control: the same recorder finds the marker in one plain request");
@@ -93,6 +114,9 @@ async fn control(site: &Site, pod: &Pod, marker: &str) -> Result<()> {
     let app = SocketAddr::from((pod.spec.address, pod.spec.app.context("the pod has no application")?));
     let relay = Relay::start(SocketAddr::new(site.gateway_listen().ip(), 0), app).await?;
     http::ask(relay.address(), marker, Duration::from_secs(5)).await?;
-    ensure!(relay.look_for(marker.as_bytes())?.found, "the recorder does not find a marker that passed it in clear");
+    ensure!(
+        relay.look_for(marker.as_bytes())?.found,
+        "the recorder does not find a marker that passed it in clear"
+    );
     Ok(())
 }

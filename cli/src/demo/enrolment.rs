@@ -18,7 +18,10 @@ pub async fn enrol(lab: &Lab, console: &mut Console) -> Result<World> {
     let federation = Federation::of(lab, 3).await?;
     let leader = federation.leader().await?;
     console.timed(
-        &format!("3 servers, one founded and two joined; all vote, {} leads", federation.servers[leader].name),
+        &format!(
+            "3 servers, one founded and two joined; all vote, {} leads",
+            federation.servers[leader].name
+        ),
         "three servers enrolled and voting",
         start.elapsed(),
     );
@@ -30,10 +33,18 @@ pub async fn enrol(lab: &Lab, console: &mut Console) -> Result<World> {
         Ok(clusters.clusters.len() == 3 && clusters.clusters.iter().all(is_synced))
     })
     .await?;
-    console.timed("clusters east, west and edge, each with an agent and a gateway", "three clusters enrolled", start.elapsed());
+    console.timed(
+        "clusters east, west and edge, each with an agent and a gateway",
+        "three clusters enrolled",
+        start.elapsed(),
+    );
     let start = Instant::now();
     world.populate().await?;
     ensure!(world.ended().is_empty(), "ended unasked: {:?}", world.ended());
-    console.timed("6 pods, each with a sidecar that got its SVID from its own cluster's CA", "six sidecars issued", start.elapsed());
+    console.timed(
+        "6 pods, each with a sidecar that got its SVID from its own cluster's CA",
+        "six sidecars issued",
+        start.elapsed(),
+    );
     Ok(world)
 }

@@ -32,7 +32,11 @@ pub async fn local_first(world: &mut World, console: &mut Console) -> Result<()>
     wait::until_true("west answers", PATIENCE, async || Ok(traffic.so_far().answered_by("west") > 0)).await?;
     let took = killed.elapsed();
     ensure!(world.ended().is_empty(), "more than the application died: {:?}", world.ended());
-    console.timed("local application killed, no file touched: the first answer from west", "failover to west", took);
+    console.timed(
+        "local application killed, no file touched: the first answer from west",
+        "failover to west",
+        took,
+    );
     back(world, console, traffic).await
 }
 
@@ -40,10 +44,16 @@ async fn back(world: &mut World, console: &mut Console, traffic: Traffic) -> Res
     let start = Instant::now();
     world.east.pod_mut("cart-1")?.start_app().await?;
     let before = traffic.so_far().answered_by("east");
-    wait::until_true("east answers again", PATIENCE, async || Ok(traffic.so_far().answered_by("east") > before))
-        .await
-        .context("after the application was started again")?;
-    console.timed("application back: the first answer from east again", "back to the local pod", start.elapsed());
+    wait::until_true("east answers again", PATIENCE, async || {
+        Ok(traffic.so_far().answered_by("east") > before)
+    })
+    .await
+    .context("after the application was started again")?;
+    console.timed(
+        "application back: the first answer from east again",
+        "back to the local pod",
+        start.elapsed(),
+    );
     let tally = traffic.stop();
     ensure!(tally.failed == 0, "{} requests failed: {:?}", tally.failed, tally.failures);
     console.proved(&format!("{} requests meanwhile, none failed", tally.answered()));

@@ -8,13 +8,13 @@ use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 /// How long the lease stays lapsed before the demo believes that nothing is withdrawn.
-const MARGIN: Duration = Duration::from_secs(2);
+pub const MARGIN: Duration = Duration::from_secs(2);
 
-/// SIGKILL to `west`'s agent alone.
+/// SIGKILL to `west`'s agent alone; its lease stays lapsed for `margin`.
 ///
 /// # Errors
 /// When anything is withdrawn, or a request fails.
-pub async fn agent_killed(world: &mut World, console: &mut Console) -> Result<()> {
+pub async fn agent_killed(world: &mut World, console: &mut Console, margin: Duration) -> Result<()> {
     console.step("West's agent is killed: its lease lapses, and nothing is withdrawn");
     let traffic = Traffic::start(World::road(&world.east, "echo")?);
     world.west.kill_agent();
@@ -25,7 +25,7 @@ pub async fn agent_killed(world: &mut World, console: &mut Console) -> Result<()
     })
     .await?;
     console.timed("the lease lapsed", "an agent's silence is noticed", lapsed);
-    while killed.elapsed() < lapsed + MARGIN {
+    while killed.elapsed() < lapsed + margin {
         still_there(world).await?;
         tokio::time::sleep(wait::INTERVAL).await;
     }
@@ -71,7 +71,8 @@ pub async fn cluster_killed(world: &mut World, console: &mut Console) -> Result<
         wait::until_true(&format!("west is withdrawn from {name}"), PATIENCE, async || {
             let chosen = client.chosen_clusters("shop/echo", name).await?;
             let config = inspect::config(admin).await?;
-            Ok(chosen.is_empty() && config.clusters("shop/echo").is_empty()
+            Ok(chosen.is_empty()
+                && config.clusters("shop/echo").is_empty()
                 && !config.clusters("shop/cart").contains("west"))
         })
         .await?;

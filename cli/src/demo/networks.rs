@@ -25,7 +25,11 @@ pub async fn direct_and_overlapping(world: &mut World, console: &mut Console) ->
         let count = inspect::through_gateway(site.gateway_admin(), "shop/stock").await?;
         ensure!(count == 0, "{count} connections to shop/stock went through {}'s gateway", site.name());
     }
-    console.timed("edge exports shop/stock: the first answer in east", "export to first answer, one network", took);
+    console.timed(
+        "edge exports shop/stock: the first answer in east",
+        "export to first answer, one network",
+        took,
+    );
     console.proved(&format!("{REQUESTS} of {REQUESTS} from east to edge directly: no gateway counted one"));
     overlapping(world, console).await
 }

@@ -29,12 +29,19 @@ pub async fn leader_killed(world: &mut World, console: &mut Console) -> Result<(
         acknowledged.push(service);
         longest = longest.max(took);
     }
-    console.timed(&format!("{name} killed; the next export was acknowledged"), "writes resume after a leader's death", longest);
+    console.timed(
+        &format!("{name} killed; the next export was acknowledged"),
+        "writes resume after a leader's death",
+        longest,
+    );
     world.federation.start(leader).await?;
     for at in 0..world.federation.servers.len() {
         holds_all(world, at, &acknowledged).await?;
     }
-    console.proved(&format!("{} acknowledged exports, all on every server, {name} restarted included", acknowledged.len()));
+    console.proved(&format!(
+        "{} acknowledged exports, all on every server, {name} restarted included",
+        acknowledged.len()
+    ));
     console.measure("acknowledged exports / lost", format!("{} / 0", acknowledged.len()));
     Ok(())
 }
@@ -56,7 +63,9 @@ async fn holds_all(world: &World, at: usize, services: &[String]) -> Result<()> 
     let what = format!("{} has every acknowledged export", server.name);
     wait::until_true(&what, PATIENCE, async || {
         let known = client.services().await?;
-        Ok(services.iter().all(|s| known.services.iter().any(|k| format!("{}/{}", k.namespace, k.name) == *s)))
+        Ok(services
+            .iter()
+            .all(|s| known.services.iter().any(|k| format!("{}/{}", k.namespace, k.name) == *s)))
     })
     .await?;
     Ok(())
@@ -74,20 +83,28 @@ pub async fn all_servers_down(world: &mut World, console: &mut Console) -> Resul
     world.federation.kill_all();
     let down = Instant::now();
     wait::until_true("200 requests are answered without a server", PATIENCE, async || {
-        Ok(down.elapsed() > Duration::from_secs(2) && far.so_far().answered() + near.so_far().answered() >= 200)
+        Ok(down.elapsed() > Duration::from_secs(2)
+            && far.so_far().answered() + near.so_far().answered() >= 200)
     })
     .await?;
     let lasted = down.elapsed();
     let (far, near) = (far.stop(), near.stop());
     ensure!(far.failed + near.failed == 0, "requests failed: {:?} {:?}", far.failures, near.failures);
     let count = far.answered() + near.answered();
-    console.proved(&format!("{count} requests between clusters in {} without any server, none failed", span(lasted)));
+    console.proved(&format!(
+        "{count} requests between clusters in {} without any server, none failed",
+        span(lasted)
+    ));
     console.measure("requests without any server / failed", format!("{count} / 0"));
     let start = Instant::now();
     world.federation.start_all().await?;
     world.federation.leader().await?;
     let after = world.federation.client()?.status().await?.freshness.revision;
     ensure!(inspect::revision(&after)? >= inspect::revision(&before)?, "revision {after} after {before}");
-    console.timed(&format!("restarted from disk at revision {after} (before: {before})"), "three servers back", start.elapsed());
+    console.timed(
+        &format!("restarted from disk at revision {after} (before: {before})"),
+        "three servers back",
+        start.elapsed(),
+    );
     Ok(())
 }

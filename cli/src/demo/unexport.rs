@@ -23,14 +23,27 @@ pub async fn refused(world: &mut World, console: &mut Console) -> Result<()> {
     console.proved("exported: the pod's proxy admits even a hand-made connection under east's identity");
     world.edge.unexport("shop", "stock")?;
     let start = Instant::now();
-    wait::until_true("the pod's proxy refuses east", PATIENCE, async || match caller.dial(inbound, sni, &edge).await? {
-        Ok(_) => Ok(false),
-        Err(Refused::Alert(_)) => Ok(true),
-        Err(Refused::Lost(error)) => bail!("not refused but lost: {error}"),
+    wait::until_true("the pod's proxy refuses east", PATIENCE, async || {
+        match caller.dial(inbound, sni, &edge).await? {
+            Ok(_) => Ok(false),
+            Err(Refused::Alert(_)) => Ok(true),
+            Err(Refused::Lost(error)) => bail!("not refused but lost: {error}"),
+        }
     })
     .await?;
-    console.timed("un-exported: the pod's own proxy refuses the same connection", "un-export to refusal", start.elapsed());
-    wait::until_true("east's call fails", PATIENCE, async || Ok(World::call(&world.east, "stock").await.is_err())).await?;
-    console.timed("and east's own proxy knows no such service", "un-export reaches the caller", start.elapsed());
+    console.timed(
+        "un-exported: the pod's own proxy refuses the same connection",
+        "un-export to refusal",
+        start.elapsed(),
+    );
+    wait::until_true("east's call fails", PATIENCE, async || {
+        Ok(World::call(&world.east, "stock").await.is_err())
+    })
+    .await?;
+    console.timed(
+        "and east's own proxy knows no such service",
+        "un-export reaches the caller",
+        start.elapsed(),
+    );
     Ok(())
 }

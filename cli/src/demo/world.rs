@@ -80,7 +80,8 @@ impl World {
         };
         let third = async {
             edge.serve("shop", "stock", 80)?;
-            let stock = PodSpec::server("stock-1", "stock", lab.address(EDGE_PODS, 10), 8080, 15_008).of("stock");
+            let stock =
+                PodSpec::server("stock-1", "stock", lab.address(EDGE_PODS, 10), 8080, 15_008).of("stock");
             edge.start_pod(stock).await?;
             edge.start_pod(client(lab.address(EDGE_PODS, 11))).await
         };
@@ -104,7 +105,11 @@ impl World {
         let marker = marker()?;
         let answer = http::ask(Self::road(site, service)?, &marker, Duration::from_secs(5)).await?;
         let greeting: Greeting = answer.json()?;
-        anyhow::ensure!(greeting.marker.as_deref() == Some(&marker), "{} gave another marker back", greeting.name);
+        anyhow::ensure!(
+            greeting.marker.as_deref() == Some(&marker),
+            "{} gave another marker back",
+            greeting.name
+        );
         Ok(greeting)
     }
 

@@ -60,7 +60,8 @@ impl Caller {
     /// # Errors
     /// When the agent refuses.
     pub async fn enrol(site: &Site, namespace: &str, account: &str) -> Result<Self> {
-        let file = site.workload_token("caller", &["--namespace", namespace, "--service-account", account]).await?;
+        let file =
+            site.workload_token("caller", &["--namespace", namespace, "--service-account", account]).await?;
         let token: TokenFile = serde_json::from_slice(&std::fs::read(file).context("no token file")?)?;
         let roots = token.roots.iter().map(|pem| sealane_trust::pem::certificates(pem.as_bytes()));
         let roots: Vec<_> = roots.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
@@ -84,16 +85,22 @@ impl Caller {
     ///
     /// # Errors
     /// When there is no connection at all, or it neither lives nor ends in time.
-    pub async fn dial(&self, address: SocketAddr, sni: &str, trust: &Bundle) -> Result<Result<String, Refused>> {
+    pub async fn dial(
+        &self,
+        address: SocketAddr,
+        sni: &str,
+        trust: &Bundle,
+    ) -> Result<Result<String, Refused>> {
         let policy = FederationPeers::matching(trust.clone(), |_| true);
         let config = tls::client_config(Some(&self.identity), Arc::new(policy), &[ALPN]);
         let name = sni.to_owned().try_into().context("bad server name")?;
         let stream = TcpStream::connect(address).await.context("can not connect")?;
         let handshake = TlsConnector::from(config).connect(name, stream);
-        let mut stream = match tokio::time::timeout(TIMEOUT, handshake).await.context("no handshake in time")? {
-            Ok(stream) => stream,
-            Err(error) => return Ok(Err(refusal(&error))),
-        };
+        let mut stream =
+            match tokio::time::timeout(TIMEOUT, handshake).await.context("no handshake in time")? {
+                Ok(stream) => stream,
+                Err(error) => return Ok(Err(refusal(&error))),
+            };
         let peer = tls::peer(stream.get_ref().1).context("the peer has no identity")?.spiffe_id.to_string();
         // In TLS 1.3 a refusal of the client's certificate comes after the client's own end of the handshake.
         let mut byte = [0u8; 1];

@@ -33,7 +33,8 @@ impl RunDirectory {
             .mode(0o700)
             .create(&path)
             .with_context(|| format!("can not make {}", path.display()))?;
-        let lock = File::create(path.join(LOCK)).with_context(|| format!("can not lock {}", path.display()))?;
+        let lock =
+            File::create(path.join(LOCK)).with_context(|| format!("can not lock {}", path.display()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .with_context(|| format!("can not lock {}", path.display()))?;
         Ok(RunDirectory { path, _lock: lock })

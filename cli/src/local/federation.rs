@@ -17,6 +17,8 @@ const NETWORK: u8 = 0;
 /// One server: where it listens, where its disk is, and its process while it runs.
 #[derive(Debug)]
 pub struct Server {
+    /// Its place in the order of joining, from 1.
+    pub number: u8,
     /// What it is called in logs.
     pub name: String,
     /// Where it serves peers, agents and administrators.
@@ -39,16 +41,18 @@ pub struct Federation {
     pub servers: Vec<Server>,
     /// The administrator's context directory.
     pub context: PathBuf,
+    options: Vec<String>,
 }
 
 impl Federation {
-    /// Founds a federation of one server, and runs it.
+    /// Founds a federation of one server, and runs it with some options of `sealane federation run`.
     ///
     /// # Errors
     /// When any of the commands fails.
-    pub async fn found(lab: &Lab) -> Result<Self> {
+    pub async fn found(lab: &Lab, options: &[&str]) -> Result<Self> {
         let context = lab.path().join("admin");
-        let mut federation = Federation { lab: lab.clone(), servers: Vec::new(), context };
+        let options = options.iter().map(|o| (*o).to_owned()).collect();
+        let mut federation = Federation { lab: lab.clone(), servers: Vec::new(), context, options };
         let server = federation.next_server();
         let mut arguments = words(&["federation", "init"]);
         arguments.extend(server.placement());
@@ -65,7 +69,15 @@ impl Federation {
     /// # Errors
     /// When any of the commands fails.
     pub async fn of(lab: &Lab, count: usize) -> Result<Self> {
-        let mut federation = Self::found(lab).await?;
+        Self::with_options(lab, count, &[]).await
+    }
+
+    /// The same, each server run with some options of `sealane federation run`.
+    ///
+    /// # Errors
+    /// When any of the commands fails.
+    pub async fn with_options(lab: &Lab, count: usize, options: &[&str]) -> Result<Self> {
+        let mut federation = Self::found(lab, options).await?;
         while federation.servers.len() < count {
             federation.join().await?;
         }
@@ -106,8 +118,20 @@ impl Federation {
         Ok(())
     }
 
+    /// The id of one of the servers.
+    ///
+    /// # Errors
+    /// When the federation does not know it.
+    pub async fn id_of(&self, at: usize) -> Result<u64> {
+        let address = self.servers[at].grpc.to_string();
+        let servers = self.client()?.servers().await?.servers;
+        let found = servers.iter().find(|s| s.address.as_deref() == Some(&address));
+        found.map(|s| s.id).with_context(|| format!("no server has the address {address}"))
+    }
+
     fn next_server(&self) -> Server {
-        let number = u8::try_from(self.servers.len() + 1).unwrap_or(u8::MAX);
+        // Counted on, also when one has left.
+        let number = self.servers.iter().map(|s| s.number).max().unwrap_or(0).saturating_add(1);
         let name = format!("server-{number}");
         Server {
             grpc: self.lab.socket(NETWORK, number, 7443),
@@ -115,6 +139,7 @@ impl Federation {
             metrics: self.lab.socket(NETWORK, number, 7445),
             directory: self.lab.path().join(&name),
             name,
+            number,
             process: None,
         }
     }
@@ -128,6 +153,7 @@ impl Federation {
         let mut arguments = words(&["federation", "run", "--dir"]);
         arguments.push(server.directory.clone().into());
         arguments.extend([OsString::from("--metrics-listen"), server.metrics.to_string().into()]);
+        arguments.extend(self.options.iter().map(OsString::from));
         let process = server.process.insert(self.lab.launcher().start(&server.name, &arguments)?);
         process.ready().await
     }
@@ -168,7 +194,9 @@ impl Federation {
             let servers = self.client()?.servers().await?;
             let leader = servers.servers.iter().find(|s| Some(s.id) == servers.freshness.leader);
             let address = leader.and_then(|l| l.address.clone());
-            Ok(address.and_then(|a| self.servers.iter().position(|s| s.process.is_some() && s.grpc.to_string() == a)))
+            Ok(address.and_then(|a| {
+                self.servers.iter().position(|s| s.process.is_some() && s.grpc.to_string() == a)
+            }))
         })
         .await?;
         Ok(leader)
@@ -211,7 +239,12 @@ impl Server {
     fn placement(&self) -> Vec<OsString> {
         let mut arguments = words(&["--dir"]);
         arguments.push(self.directory.clone().into());
-        arguments.extend(words(&["--address", &self.grpc.to_string(), "--status-address", &self.status.to_string()]));
+        arguments.extend(words(&[
+            "--address",
+            &self.grpc.to_string(),
+            "--status-address",
+            &self.status.to_string(),
+        ]));
         arguments
     }
 }

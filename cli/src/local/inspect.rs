@@ -3,7 +3,7 @@
 use super::http;
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use std::path::Path;
 pub struct Config {
     /// The revision of the view that it was made from.
     pub revision: String,
+    /// Whether the agent's stream is up.
+    pub agent_connected: bool,
     /// What it dials, by service.
     pub outbound: Vec<Outbound>,
 }
@@ -21,8 +23,19 @@ pub struct Config {
 pub struct Outbound {
     /// `NAMESPACE/NAME`.
     pub service: String,
-    /// The candidates of each port, best first.
-    pub ports: BTreeMap<String, Vec<Candidate>>,
+    /// The import's own addresses.
+    pub addresses: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// A port of an import in a dump.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Port {
+    /// The Service port.
+    pub port: u16,
+    /// Where its connections can go, best first.
+    pub candidates: Vec<Candidate>,
 }
 
 /// A candidate in a dump.
@@ -30,21 +43,33 @@ pub struct Outbound {
 pub struct Candidate {
     /// The cluster that serves it.
     pub cluster: String,
-    /// Its tier.
+    /// Its tier: local, remote, avoided.
     pub tier: String,
     /// Its share in the tier.
     pub weight: u32,
+    /// How it is reached: direct, gateway, terminated.
+    pub path: String,
+    /// The endpoint's id, where it is one.
+    pub endpoint: Option<String>,
     /// Where it is dialled.
     pub address: Option<String>,
+    /// The identities that may answer.
+    pub identities: Vec<String>,
+    /// healthy, half-open, ejected.
+    pub state: String,
 }
 
 impl Config {
+    /// The candidates of a service, of all its ports.
+    pub fn candidates(&self, service: &str) -> impl Iterator<Item = &Candidate> {
+        let of = move |o: &&Outbound| o.service == service;
+        self.outbound.iter().filter(of).flat_map(|o| &o.ports).flat_map(|p| &p.candidates)
+    }
+
     /// The clusters that a service's connections can go to.
     #[must_use]
     pub fn clusters(&self, service: &str) -> BTreeSet<String> {
-        let of = |o: &&Outbound| o.service == service;
-        let candidates = self.outbound.iter().filter(of).flat_map(|o| o.ports.values().flatten());
-        candidates.map(|c| c.cluster.clone()).collect()
+        self.candidates(service).map(|c| c.cluster.clone()).collect()
     }
 }
 
@@ -134,9 +159,9 @@ pub fn is_exported(out: &Path, namespace: &str, service: &str) -> Result<bool> {
     let object: serde_json::Value =
         serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", file.display()))?;
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    Ok(["Valid", "Ready"].iter().all(|wanted| {
-        conditions.iter().any(|c| c["type"] == **wanted && c["status"] == "True")
-    }))
+    Ok(["Valid", "Ready"]
+        .iter()
+        .all(|wanted| conditions.iter().any(|c| c["type"] == **wanted && c["status"] == "True")))
 }
 
 /// A revision as it orders: generation, then index.

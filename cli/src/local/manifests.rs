@@ -10,7 +10,14 @@ pub fn namespace(name: &str) -> String {
 
 /// A Pod that runs, with the port of its inbound proxy if it has one.
 #[must_use]
-pub fn pod(cluster: &str, namespace: &str, name: &str, account: &str, ip: Ipv4Addr, inbound: Option<u16>) -> String {
+pub fn pod(
+    cluster: &str,
+    namespace: &str,
+    name: &str,
+    account: &str,
+    ip: Ipv4Addr,
+    inbound: Option<u16>,
+) -> String {
     let annotations = inbound
         .map(|port| format!("  annotations:\n    sealane.dev/inbound-port: \"{port}\"\n"))
         .unwrap_or_default();
@@ -76,7 +83,8 @@ mod tests {
             let object: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
             assert_eq!(object["kind"], kind, "{text}");
         }
-        let pod: serde_json::Value = serde_saphyr::from_str(&pod("w", "shop", "a", "sa", ip, Some(7))).unwrap();
+        let pod: serde_json::Value =
+            serde_saphyr::from_str(&pod("w", "shop", "a", "sa", ip, Some(7))).unwrap();
         assert_eq!(pod["metadata"]["annotations"]["sealane.dev/inbound-port"], "7");
         assert_eq!(pod["status"]["podIP"], "127.0.0.1");
     }

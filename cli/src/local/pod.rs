@@ -110,11 +110,10 @@ impl Pod {
         let place = u8::try_from(site.pods.len()).unwrap_or(u8::MAX).saturating_add(20);
         let admin = lab.socket(site.spec().block, place, 15_100);
         let cluster = site.name().to_owned();
-        let mut pod = Pod { lab: lab.clone(), cluster, spec, admin, state, app: None, sidecar: None, tap: None };
+        let mut pod =
+            Pod { lab: lab.clone(), cluster, spec, admin, state, app: None, sidecar: None, tap: None };
         pod.start_app().await?;
-        if let Some(port) = pod.spec.tap {
-            pod.tap = Some(Relay::start(pod.spec.socket(port), pod.spec.socket(pod.spec.inbound)).await?);
-        }
+        pod.start_tap().await?;
         pod.start_sidecar(site).await?;
         Ok(pod)
     }
@@ -125,7 +124,8 @@ impl Pod {
     /// When it does not become ready.
     pub async fn start_app(&mut self) -> Result<()> {
         let Some(port) = self.spec.app else { return Ok(()) };
-        let (listen, identity) = (self.spec.socket(port).to_string(), format!("{}/{}", self.cluster, self.spec.name));
+        let (listen, identity) =
+            (self.spec.socket(port).to_string(), format!("{}/{}", self.cluster, self.spec.name));
         let arguments = words(&["app", "--listen", &listen, "--name", &identity]);
         let name = format!("{}-{}-app", self.cluster, self.spec.name);
         self.app.insert(self.lab.launcher().start(&name, &arguments)?).ready().await
@@ -153,12 +153,26 @@ impl Pod {
         self.sidecar.insert(self.lab.launcher().start(&name, &arguments)?).ready().await
     }
 
+    /// Starts the relay before its sidecar, if it has one.
+    ///
+    /// # Errors
+    /// When its address can not be listened on.
+    pub async fn start_tap(&mut self) -> Result<()> {
+        if let Some(port) = self.spec.tap {
+            self.tap = Some(Relay::start(self.spec.socket(port), self.spec.socket(self.spec.inbound)).await?);
+        }
+        Ok(())
+    }
+
     /// SIGKILL to its application alone.
     ///
     /// # Errors
     /// When it does not run.
     pub fn kill_app(&mut self) -> Result<()> {
-        self.app.take().with_context(|| format!("the application of {} does not run", self.spec.name))?.kill();
+        self.app
+            .take()
+            .with_context(|| format!("the application of {} does not run", self.spec.name))?
+            .kill();
         Ok(())
     }
 
@@ -176,7 +190,9 @@ impl Pod {
     /// When it does not call it.
     pub fn calls(&self, service: &str) -> Result<SocketAddr> {
         let found = self.spec.calls.iter().find(|(name, _)| name == service);
-        found.map(|(_, listen)| *listen).with_context(|| format!("{} does not call {service}", self.spec.name))
+        found
+            .map(|(_, listen)| *listen)
+            .with_context(|| format!("{} does not call {service}", self.spec.name))
     }
 
     /// Where its inbound proxy is dialled.

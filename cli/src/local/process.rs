@@ -30,8 +30,10 @@ const COMMAND: Duration = Duration::from_secs(30);
 /// When the variable is malformed, the kernel refuses, or the parent is already gone.
 pub fn die_with_parent() -> Result<()> {
     let Some(parent) = std::env::var_os(DIE_WITH_PARENT) else { return Ok(()) };
-    let parent: i32 = parent.to_str().and_then(|p| p.parse().ok()).context("SEALANE_DIE_WITH_PARENT is no process id")?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("can not bind to the parent's life")?;
+    let parent: i32 =
+        parent.to_str().and_then(|p| p.parse().ok()).context("SEALANE_DIE_WITH_PARENT is no process id")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("can not bind to the parent's life")?;
     // The parent may have died before the line above: then nobody would send the signal.
     let now = rustix::process::getppid().map(Pid::as_raw_nonzero).map(std::num::NonZeroI32::get);
     if now == Some(parent) { Ok(()) } else { Err(anyhow!("the parent process {parent} is gone")) }
@@ -86,7 +88,8 @@ impl Launcher {
         let from = file.metadata().map(|m| m.len()).unwrap_or(0);
         let mut command = self.command(arguments);
         command.stdout(file.try_clone().context("can not share the log")?).stderr(file);
-        let child = spawn(command).with_context(|| format!("can not start {name} ({})", self.binary.display()))?;
+        let child =
+            spawn(command).with_context(|| format!("can not start {name} ({})", self.binary.display()))?;
         Ok(Process { name: name.to_owned(), child, log, from })
     }
 
@@ -98,7 +101,11 @@ impl Launcher {
         let output = self.output(arguments).await?;
         let said = arguments.iter().map(|a| a.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
         if !output.status.success() {
-            bail!("`sealane {said}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "`sealane {said}` failed ({}): {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         String::from_utf8(output.stdout).with_context(|| format!("`sealane {said}` did not print text"))
     }
@@ -114,7 +121,9 @@ impl Launcher {
         let pid = child.id();
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
         match tokio::time::timeout(COMMAND, ended).await {
-            Ok(output) => output.context("the command was not waited for")?.context("the command's output is lost"),
+            Ok(output) => {
+                output.context("the command was not waited for")?.context("the command's output is lost")
+            }
             Err(_) => {
                 if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
                     let _ = kill_process(pid, Signal::KILL);

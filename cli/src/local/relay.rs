@@ -43,8 +43,9 @@ impl Relay {
     /// # Errors
     /// When the address can not be listened on.
     pub async fn start(address: SocketAddr, target: SocketAddr) -> Result<Self> {
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("the relay can not listen on {address}"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("the relay can not listen on {address}"))?;
         let address = listener.local_addr().context("the relay has no address")?;
         let record = Arc::<Mutex<Record>>::default();
         let task = tokio::spawn(accept(listener, target, Arc::clone(&record)));
@@ -63,7 +64,10 @@ impl Relay {
     /// When the record was cut short, so that its silence proves nothing.
     pub fn look_for(&self, text: &[u8]) -> Result<Seen> {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        anyhow::ensure!(!record.cut, "more than {MAX_RECORD} bytes passed the relay: its record is not whole");
+        anyhow::ensure!(
+            !record.cut,
+            "more than {MAX_RECORD} bytes passed the relay: its record is not whole"
+        );
         let found = record.streams.iter().any(|s| s.windows(text.len()).any(|w| w == text));
         Ok(Seen { connections: record.streams.len() / 2, bytes: record.total, found })
     }

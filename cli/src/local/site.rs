@@ -140,7 +140,11 @@ impl Site {
     /// Where other clusters dial its gateway.
     #[must_use]
     pub fn gateway_address(&self) -> SocketAddr {
-        if self.spec.tap_gateway { self.lab.socket(self.spec.block, GATEWAY_TAP, 15_443) } else { self.gateway_listen() }
+        if self.spec.tap_gateway {
+            self.lab.socket(self.spec.block, GATEWAY_TAP, 15_443)
+        } else {
+            self.gateway_listen()
+        }
     }
 
     /// Where its agent writes what it imports.
@@ -168,7 +172,8 @@ impl Site {
             arguments.extend(["--join-token-file".into(), path("join.token")]);
         }
         let (listen, admin) = (self.agent_listen().to_string(), self.agent_admin().to_string());
-        let (gateway, range) = (self.gateway_address().to_string(), self.lab.block().range(self.spec.block + 1));
+        let (gateway, range) =
+            (self.gateway_address().to_string(), self.lab.block().range(self.spec.block + 1));
         let network = self.spec.network.clone().unwrap_or_else(|| self.spec.name.clone());
         arguments.extend(words(&["--listen", &listen, "--admin-listen", &admin, "--gateway", &gateway]));
         arguments.extend(words(&["--address-range", &range, "--network", &network]));

@@ -80,7 +80,8 @@ async fn run(address: SocketAddr, tally: Arc<Mutex<Tally>>) {
     let mut last = Instant::now();
     loop {
         let marker = format!("traffic-{:?}", last.elapsed());
-        let answer = http::ask(address, &marker, Duration::from_secs(5)).await.and_then(|a| a.json::<Greeting>());
+        let answer =
+            http::ask(address, &marker, Duration::from_secs(5)).await.and_then(|a| a.json::<Greeting>());
         {
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             match answer {

@@ -1,0 +1,63 @@
+//! The binary under test: that of `SEALANE_BIN`, or the one of this build.
+
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// Where the binary is; built first when it is missing or older than its sources.
+///
+/// # Errors
+/// When it can not be built.
+pub fn path() -> Result<PathBuf> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(|| find().map_err(|e| format!("{e:#}"))).clone().map_err(anyhow::Error::msg)
+}
+
+fn find() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("SEALANE_BIN") {
+        return Ok(binary.into());
+    }
+    let own = std::env::current_exe().context("no path of the test itself")?;
+    let profile = own.ancestors().nth(2).context("the test is not in a target directory")?;
+    let binary = profile.join("sealane");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let built = std::fs::metadata(&binary).and_then(|m| m.modified()).ok();
+    if built.is_none_or(|built| newest(root).is_some_and(|source| source > built)) {
+        build(root, profile)?;
+    }
+    ensure!(binary.exists(), "there is no {}", binary.display());
+    Ok(binary)
+}
+
+/// A binary of yesterday's sources proves nothing of today's.
+fn newest(root: &Path) -> Option<SystemTime> {
+    let crates = ["core", "trust", "proto", "federation", "cluster-agent", "proxy", "cli"];
+    crates
+        .iter()
+        .flat_map(|name| [root.join(name).join("src"), root.join(name).join("proto")])
+        .filter_map(|d| in_tree(&d))
+        .max()
+}
+
+fn in_tree(directory: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(directory).ok()?.flatten();
+    let times = entries.filter_map(|entry| {
+        let kind = entry.file_type().ok()?;
+        if kind.is_dir() { in_tree(&entry.path()) } else { entry.metadata().ok()?.modified().ok() }
+    });
+    times.max()
+}
+
+fn build(root: &Path, profile: &Path) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root).args(["build", "--locked", "-p", "sealane", "--bin", "sealane"]);
+    if profile.file_name().is_some_and(|name| name == "release") {
+        command.arg("--release");
+    }
+    let status = command.status().context("can not run cargo")?;
+    ensure!(status.success(), "`cargo build -p sealane` failed ({status})");
+    Ok(())
+}

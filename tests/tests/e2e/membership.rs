@@ -1,0 +1,108 @@
+//! Clusters and servers that leave, and servers that are rebuilt.
+
+use anyhow::{Context, Result, ensure};
+use sealane::local::caller::{Caller, Refused};
+use sealane::local::{Traffic, inspect, wait};
+use sealane_tests::{PATIENCE, Pair, call, in_lab};
+
+/// A cluster is removed while requests go to it: they end, everybody else's go on, and it can not come back by itself.
+#[test]
+fn a_cluster_is_removed_under_traffic() {
+    in_lab(async |lab| {
+        let mut pair = Pair::new(lab, 1).await?;
+        let caller = Caller::enrol(&pair.west, "shop", "echo").await?;
+        pair.east.serve("shop", "cart", 80)?;
+        let cart =
+            sealane::local::PodSpec::server("cart-1", "cart", lab.address(8, 30), 8080, 15_008).of("cart");
+        pair.east.start_pod(cart).await?;
+        pair.east.export("shop", "cart")?;
+        wait::until_true("cart answers", PATIENCE, async || {
+            Ok(call(&pair.east, "cart").await?.name == "east/cart-1")
+        })
+        .await?;
+        let own = Traffic::start(pair.east.pod("client")?.calls("shop/cart:80")?);
+        let theirs = Traffic::start(pair.east.pod("client")?.calls("shop/echo:80")?);
+        wait::until_true("traffic flows", PATIENCE, async || Ok(theirs.so_far().answered() > 10)).await?;
+        pair.federation.sealane(&["cluster", "remove", "west"]).await?;
+        wait::until_true("east's proxy has nothing of west", PATIENCE, async || {
+            let config = inspect::config(pair.east.pod("client")?.admin).await?;
+            Ok(config.clusters("shop/echo").is_empty())
+        })
+        .await?;
+        wait::until_true("calls to west fail", PATIENCE, async || {
+            Ok(call(&pair.east, "echo").await.is_err())
+        })
+        .await?;
+        let before = own.so_far().answered();
+        wait::until_true("own traffic goes on", PATIENCE, async || Ok(own.so_far().answered() > before + 50))
+            .await?;
+        let tally = own.stop();
+        ensure!(tally.failed == 0, "{tally:?}");
+        stays_out(&mut pair, &caller).await
+    });
+}
+
+/// Neither the removed cluster's workloads nor its agent are let in again.
+async fn stays_out(pair: &mut Pair, caller: &Caller) -> Result<()> {
+    let east = Caller::enrol(&pair.east, "shop", "client").await?.bundle;
+    let inbound = pair.east.pod("cart-1")?.inbound();
+    let answer = caller.dial(inbound, "p80.cart.shop.svc.clusterset.local", &east).await?;
+    ensure!(matches!(answer, Err(Refused::Alert(_))), "a removed cluster's workload is served: {answer:?}");
+    pair.west.kill_agent();
+    // It starts from its last view, and is told at the door that it is no member.
+    pair.west.start_agent().await?;
+    let agent = pair.west.agent.as_ref().context("no agent")?;
+    wait::until_true("west's agent says that it is refused", PATIENCE, async || {
+        Ok(agent.said().lines().any(|l| l.contains("WARN") || l.contains("ERROR")))
+    })
+    .await?;
+    let clusters = pair.federation.client()?.clusters().await?.clusters;
+    ensure!(clusters.iter().all(|c| c.name != "west"), "west is back");
+    Ok(())
+}
+
+/// A used token opens nothing.
+#[test]
+fn a_token_is_used_once() {
+    in_lab(async |lab| {
+        let pair = Pair::new(lab, 1).await?;
+        let token = pair.west.root().join("join.token");
+        let (dir, out) = (lab.directory("thief")?, lab.directory("thief/out")?);
+        let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
+        let manifests = lab.directory("thief/manifests")?;
+        let listen = lab.socket(10, 1, 15_000).to_string();
+        let admin = lab.socket(10, 1, 15_100).to_string();
+        let arguments = [
+            "agent",
+            "run",
+            "--dir",
+            &text(&dir.join("state")),
+            "--join-token-file",
+            &text(&token),
+            "--manifests",
+            &text(&manifests),
+            "--out",
+            &text(&out),
+            "--listen",
+            &listen,
+            "--admin-listen",
+            &admin,
+        ]
+        .map(str::to_owned);
+        let mut thief = lab.launcher().start("thief", &arguments)?;
+        wait::until_true("the thief is refused", PATIENCE, async || {
+            let said = thief.said();
+            ensure!(
+                !said.lines().any(|l| l.contains("INFO") && l.ends_with("ready")),
+                "the thief is in:\n{said}"
+            );
+            Ok(said.contains("used") || said.contains("consumed"))
+        })
+        .await?;
+        let _ = thief.ended();
+        let clusters = pair.federation.client()?.clusters().await?.clusters;
+        ensure!(clusters.len() == 2, "{clusters:?}");
+        call(&pair.east, "echo").await?;
+        Ok(())
+    });
+}
