@@ -11,10 +11,13 @@ pub mod machine;
 pub mod open;
 pub mod recover;
 pub mod replica;
+#[doc(hidden)]
+pub mod sim;
 pub mod status;
 pub mod transport;
 
 pub(crate) mod driver;
+pub(crate) mod fault;
 pub(crate) mod inbox;
 pub(crate) mod logger;
 pub(crate) mod node;

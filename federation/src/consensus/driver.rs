@@ -12,15 +12,19 @@
 //! Group commit is the loop itself: everything that came in during one round's fsync is the next round.
 
 mod actor;
+mod snapshots;
 
+use crate::consensus::fault::Fault;
 use crate::consensus::inbox::{Control, Work};
 use crate::consensus::machine::{Fatal, StateMachine};
-use crate::consensus::node::{self, Input, Node, Proposal};
+use crate::consensus::node::{self, Effect, Input, Node, Proposal};
 use crate::consensus::replica::Shared;
 use crate::consensus::status::{Progress, RaftStatus, Role};
 use crate::store::log::RaftLog;
 use actor::Waiter;
 pub(crate) use actor::{Actor, Hands, restore};
+pub(crate) use snapshots::Files;
+pub use snapshots::{Records, Snapshots};
 use raft::{ProgressState, StateRole};
 use sealane_core::identity::ServerId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,8 +45,12 @@ pub(crate) struct Driver<M: StateMachine, L: RaftLog> {
     /// How many ticks are made up for after a pause; more would only hold elections against the past.
     pub(crate) catch_up: u32,
     pub(crate) status: RaftStatus,
-    /// Holds the directory.
-    pub(crate) _lock: std::fs::File,
+    /// When the last tick was.
+    pub(crate) last_tick: Instant,
+    /// A deliberate defect, for the simulator to find.
+    pub(crate) fault: Option<Fault>,
+    /// Holds the directory, where there is one.
+    pub(crate) _lock: Option<std::fs::File>,
 }
 
 impl<M: StateMachine, L: RaftLog> Driver<M, L> {
@@ -68,26 +76,52 @@ impl<M: StateMachine, L: RaftLog> Driver<M, L> {
     }
 
     fn turn(&mut self) -> Result<(), Fatal> {
-        let mut last_tick = Instant::now();
         let mut hand_over: Option<Instant> = None;
-        if self.node.applied().get_conf_state().voters == [self.status.id.0] {
-            self.round(vec![Input::Campaign])?;
-        }
+        self.begin()?;
         loop {
-            let work = self.shared.inbox.take(last_tick + self.tick);
+            let work = self.shared.inbox.take(self.next_tick());
             if work.shutdown && hand_over.is_none() {
                 hand_over = Some(Instant::now() + HAND_OVER);
                 self.hand_over()?;
             }
-            let mut inputs = self.inputs(work);
-            let ticks = self.ticks(&mut last_tick);
-            inputs.extend((0..ticks).map(|_| Input::Tick));
-            self.round(inputs)?;
-            self.publish(ticks > 0);
+            self.step(work, Instant::now(), &mut |_| Ok(()))?;
             if hand_over.is_some_and(|until| !self.leads_others() || Instant::now() >= until) {
                 return self.end();
             }
         }
+    }
+
+    /// A server that is all of the federation waits for nobody.
+    pub(crate) fn begin(&mut self) -> Result<(), Fatal> {
+        if self.node.applied().get_conf_state().voters == [self.status.id.0] {
+            self.round(vec![Input::Campaign])?;
+        }
+        Ok(())
+    }
+
+    /// When the next tick is due.
+    pub(crate) fn next_tick(&self) -> Instant {
+        self.last_tick + self.tick
+    }
+
+    /// One round: what came in, and the ticks that are due. `before` sees every effect before it is carried out, and
+    /// may end the replica there.
+    pub(crate) fn step(
+        &mut self,
+        work: Work<M::Reply>,
+        now: Instant,
+        before: &mut impl FnMut(&Effect) -> Result<(), Fatal>,
+    ) -> Result<(), Fatal> {
+        let mut inputs = self.inputs(work)?;
+        let ticks = self.ticks(now);
+        inputs.extend((0..ticks).map(|_| Input::Tick));
+        let Driver { node, actor, .. } = self;
+        node::run(node, inputs, &mut |effect| {
+            before(&effect)?;
+            actor.act(effect)
+        })?;
+        self.publish(ticks > 0);
+        Ok(())
     }
 
     fn round(&mut self, inputs: Vec<Input>) -> Result<(), Fatal> {
@@ -97,15 +131,17 @@ impl<M: StateMachine, L: RaftLog> Driver<M, L> {
 
     fn end(&mut self) -> Result<(), Fatal> {
         match self.node.last_batch() {
-            Some(batch) => self.node.log_mut().write(&batch).map_err(Fatal::new),
+            Some(batch) => {
+                let log = self.node.log_mut();
+                log.write(&batch).and_then(|()| log.sync()).map_err(Fatal::new)
+            }
             None => Ok(()),
         }
     }
 
     /// The ticks that are due, and how long the loop stood still if it did.
-    fn ticks(&mut self, last: &mut Instant) -> u32 {
-        let now = Instant::now();
-        let since = now - *last;
+    fn ticks(&mut self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.last_tick);
         let due = u32::try_from(since.as_nanos() / self.tick.as_nanos().max(1)).unwrap_or(u32::MAX);
         if due == 0 {
             return 0;
@@ -116,13 +152,13 @@ impl<M: StateMachine, L: RaftLog> Driver<M, L> {
             tracing::warn!(server = %self.status.id, stalled_ms = self.status.stalled_ms, "the raft loop stood still");
         }
         let ticks = due.min(self.catch_up);
-        *last = if due > ticks { now } else { *last + self.tick * ticks };
+        self.last_tick = if due > ticks { now } else { self.last_tick + self.tick * ticks };
         self.status.ticked = now;
         ticks
     }
 
     /// What came in, messages first: they may say that the leader lives before a tick doubts it.
-    fn inputs(&mut self, work: Work<M::Reply>) -> Vec<Input> {
+    fn inputs(&mut self, work: Work<M::Reply>) -> Result<Vec<Input>, Fatal> {
         let mut inputs: Vec<Input> = Vec::with_capacity(work.messages.len() + 4);
         inputs.extend(work.messages.into_iter().map(|m| Input::Message(Box::new(m))));
         for control in work.controls {
@@ -138,13 +174,17 @@ impl<M: StateMachine, L: RaftLog> Driver<M, L> {
                 token: self.actor.wait(Waiter::Propose(w.reply)),
                 command: w.command,
             });
-            inputs.push(Input::Propose(proposals.collect()));
+            let proposals: Vec<Proposal> = proposals.collect();
+            if self.fault == Some(Fault::AnsweredBeforeApplied) && self.node.raft().state == StateRole::Leader {
+                self.actor.answer_early(self.node.log().last().index, self.node.raft().term, &proposals)?;
+            }
+            inputs.push(Input::Propose(proposals));
         }
         if !work.reads.is_empty() {
             let tokens = work.reads.into_iter().map(|reply| self.actor.wait(Waiter::Read(reply)));
             inputs.push(Input::Read(tokens.collect()));
         }
-        inputs
+        Ok(inputs)
     }
 
     fn leads_others(&self) -> bool {

@@ -10,6 +10,7 @@
 mod reads;
 mod storage;
 
+use crate::consensus::fault::Fault;
 use crate::consensus::machine::Fatal;
 use crate::consensus::wire;
 use crate::store::log::{Batch, Position, RaftLog};
@@ -70,6 +71,8 @@ pub(crate) struct Start<L> {
     pub(crate) snapshot: Option<SnapshotMetadata>,
     /// Another in every run.
     pub(crate) seed: u64,
+    /// A deliberate defect, for the simulator to find.
+    pub(crate) fault: Option<Fault>,
 }
 
 /// A command to append.
@@ -182,6 +185,7 @@ pub(crate) struct Node<L: RaftLog> {
     draws: u64,
     timeout: usize,
     turned: (u64, StateRole),
+    fault: Option<Fault>,
 }
 
 /// Carries a node's effects out, in their order. The driver and the simulator differ in what acts, not in this.
@@ -195,6 +199,9 @@ pub(crate) fn run<L: RaftLog>(
         match effect {
             Effect::Persist(batch) => {
                 node.log_mut().write(&batch).map_err(Fatal::new)?;
+                if node.fault != Some(Fault::NoFsync) {
+                    node.log_mut().sync().map_err(Fatal::new)?;
+                }
                 effects.extend(node.step(vec![Input::Persisted]));
             }
             Effect::Compact(index) => node.log_mut().compact(index).map_err(Fatal::new)?,
@@ -234,7 +241,7 @@ fn draw(seed: u64, number: u64) -> u64 {
 impl<L: RaftLog> Node<L> {
     /// A node that goes on where its log and state machine stand.
     pub(crate) fn new(start: Start<L>, config: NodeConfig) -> Result<Self, Fatal> {
-        let Start { id, log, applied, snapshot, seed } = start;
+        let Start { id, log, applied, snapshot, seed, fault } = start;
         let position = Position { index: applied.index, term: applied.term };
         let store = LogStore {
             log,
@@ -262,6 +269,7 @@ impl<L: RaftLog> Node<L> {
             draws: 0,
             timeout: 0,
             turned: (0, StateRole::Follower),
+            fault,
         };
         node.redraw();
         node.fix_timeout();
@@ -289,6 +297,10 @@ impl<L: RaftLog> Node<L> {
                 }
             }
             Input::Propose(proposals) => self.propose(proposals),
+            Input::Read(tokens) if self.fault == Some(Fault::ReadUnconfirmed) => {
+                let index = self.applied.index;
+                self.effects.extend(tokens.into_iter().map(|t| Effect::Answer(t, Outcome::Read(index))));
+            }
             Input::Read(tokens) => {
                 let context = self.reads.open(tokens);
                 self.raw.read_index(context);
@@ -429,8 +441,12 @@ impl<L: RaftLog> Node<L> {
             if let Some(hard_state) = ready.hs() {
                 self.unsaved = Some(hard_state.clone());
             }
-            let must_sync = ready.must_sync() || snapshot.is_some();
             let entries = ready.take_entries();
+            let vote_alone = entries.is_empty() && self.fault == Some(Fault::VoteNotPersisted);
+            let must_sync = (ready.must_sync() && !vote_alone) || snapshot.is_some();
+            if self.fault == Some(Fault::PromisedBeforePersisted) {
+                self.send(ready.take_persisted_messages());
+            }
             let flight = InFlight { ready, snapshot };
             if must_sync {
                 let reset = flight.snapshot.as_ref().map(|m| Position { index: m.index, term: m.term });
@@ -464,6 +480,9 @@ impl<L: RaftLog> Node<L> {
     }
 
     fn finish_light(&mut self, mut light: LightReady) {
+        if self.fault == Some(Fault::LightReadyDropped) {
+            return;
+        }
         if light.commit_index().is_some() {
             self.unsaved = Some(self.raw.raft.hard_state());
         }

@@ -1,13 +1,12 @@
 //! Opening a replica: from an empty directory or from what rests in one, never by forgetting anything.
 
 mod load;
+mod parts;
 
-use crate::consensus::driver::{Actor, Driver};
-use crate::consensus::inbox::Inbox;
+use crate::consensus::driver::Files;
 use crate::consensus::machine::{Fatal, StateMachine};
-use crate::consensus::node::{Node, NodeConfig, Start};
-use crate::consensus::replica::{Replica, Shared};
-use crate::consensus::status::RaftStatus;
+use crate::consensus::node::NodeConfig;
+use crate::consensus::replica::Replica;
 use crate::consensus::transport::{Link, Transport};
 use crate::store::durable;
 use crate::store::log::wal::{Wal, WalConfig};
@@ -15,8 +14,10 @@ use crate::store::log::LogError;
 use crate::store::marker::{Marker, MarkerError};
 use crate::store::snapshot::{Header, SnapshotError, Writer};
 use crate::store::state::StateError;
-use arc_swap::ArcSwap;
 use load::Loaded;
+#[doc(hidden)]
+pub use load::{Fit, fit};
+pub(crate) use parts::Parts;
 use raft::eraftpb::{HardState, SnapshotMetadata};
 use rustix::fs::{FlockOperation, flock};
 use sealane_core::identity::{FederationId, ServerId};
@@ -25,12 +26,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use std::time::{Duration, Instant};
 
-/// Rounds that a subscriber may be behind before it is told that it lagged. Each holds a state that shares all but
-/// what changed with the next.
-const ROUNDS: usize = 256;
 /// Where a new directory is made ready before anything gets its final name.
 const UNFINISHED: &str = "unfinished";
 
@@ -240,7 +237,7 @@ where
 
 /// The beginning of a federation: every founder writes the same, as if entry 1 of term 1 had named the voters. A server
 /// that joins later can so never find the log whole without the snapshot that names them.
-fn founding(voters: &BTreeSet<ServerId>) -> (SnapshotMetadata, HardState) {
+pub(crate) fn founding(voters: &BTreeSet<ServerId>) -> (SnapshotMetadata, HardState) {
     let mut metadata = SnapshotMetadata::default();
     let mut hard_state = HardState::default();
     if !voters.is_empty() {
@@ -317,39 +314,26 @@ pub fn open<M: StateMachine>(
     let lock = layout.lock()?;
     prepare::<M>(&layout, config, bootstrap)?;
     let Loaded { log, machine, applied, image, snapshot } = load::load::<M>(&layout, config)?;
-    let inbox = Arc::new(Inbox::new());
-    let link = Link::new(config.id, config.federation, layout.snapshots(), inbox.clone());
-    let shared = Arc::new(Shared {
-        inbox,
-        state: ArcSwap::from_pointee((applied.index, machine.clone())),
-        applied: watch::Sender::new(applied.index),
-        rounds: broadcast::Sender::new(ROUNDS),
-        status: watch::Sender::new(RaftStatus::new(config.id)),
-        stopped: watch::Sender::new(None),
-    });
-    let seed: u64 = rand::random();
-    let start = Start { id: config.id.0, log, applied: applied.clone(), snapshot, seed };
-    let node = Node::new(start, config.node)?;
-    let actor = Actor::new(crate::consensus::driver::Hands {
+    let parts = Parts {
+        id: config.id,
+        federation: config.federation,
+        version: config.version,
+        tick: config.tick,
+        node: config.node,
+        log,
         machine,
         applied,
         image: Box::new(image),
-        transport: connect(link.clone()),
-        shared: shared.clone(),
-        snapshots: layout.snapshots(),
-        federation: config.federation,
-        version: config.version,
-    });
-    let driver = Driver {
-        node,
-        actor,
-        shared: shared.clone(),
-        tick: config.tick,
-        catch_up: u32::try_from(config.node.heartbeat_ticks).unwrap_or(1).max(1),
-        status: RaftStatus::new(config.id),
-        _lock: lock,
+        snapshot,
+        snapshots: Arc::new(Files::new(&layout.snapshots())),
+        dir: layout.snapshots(),
+        seed: rand::random(),
+        fault: None,
+        lock: Some(lock),
+        now: Instant::now(),
     };
+    let (driver, replica) = parts.assemble(connect)?;
     let thread = std::thread::Builder::new().name(format!("raft-{}", config.id));
     thread.spawn(move || driver.run()).map_err(io_error("start the thread of", &config.dir))?;
-    Ok(Replica { shared, link })
+    Ok(replica)
 }

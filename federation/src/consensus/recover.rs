@@ -8,7 +8,7 @@
 //! Law: everything new is complete and synced in `recovered` before anything old is moved, so a crash in the middle is
 //! finished by running it again.
 
-use crate::consensus::driver::restore;
+use crate::consensus::driver::{Files, restore};
 use crate::consensus::machine::{Record, StateMachine};
 use crate::consensus::open::{Config, Layout, OpenError, Seed, io_error, lay_out};
 use crate::store::durable;
@@ -84,6 +84,7 @@ fn rebuild<M: StateMachine>(
     let seed = Seed { header: &header, hard_state: &hard_state, records: machine.records() };
     let mut log = lay_out(new, config.wal, seed)?;
     log.write(&Batch { entries, ..Batch::default() })?;
+    log.sync()?;
     drop(log);
     Ok(Marker { federation: config.federation, server: config.id, storage: rand::random() }.store(&new.dir)?)
 }
@@ -126,7 +127,8 @@ fn base<M: StateMachine>(
     for file in files.iter().rev().take_while(|f| f.position.index > best.1.index) {
         match snapshot::verify(&file.path) {
             Ok(header) => {
-                let machine: M = restore(&file.path, config.version)?;
+                let files = Files::new(&old.snapshots());
+                let machine: M = restore(&files, header.position(), config.version)?;
                 return Ok((machine.records().collect(), header.metadata));
             }
             Err(error) => report.damage.push(error.to_string()),

@@ -1,8 +1,9 @@
 //! The durable raft log: its seam, and what its caller may rely on.
 //!
-//! A [`RaftLog`] holds the entries after a truncation point, and the hard state. `write` is atomic and durable: after
-//! a crash either the whole batch is there or nothing of it, and if it returned it is there. The first error ends the
-//! log: what an fsync failed to write may be gone from the page cache too, so nothing after it is believed.
+//! A [`RaftLog`] holds the entries after a truncation point, and the hard state. `write` is atomic: after a crash
+//! either the whole batch is there or nothing of it. It is durable once `sync` has returned: only then may anything
+//! that promises it leave the server. The first error ends the log: what an fsync failed to write may be gone from the
+//! page cache too, so nothing after it is believed.
 
 pub(crate) mod frame;
 pub(crate) mod segment;
@@ -15,33 +16,33 @@ use std::path::PathBuf;
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Position {
+pub struct Position {
     /// The entry's index.
-    pub(crate) index: u64,
+    pub index: u64,
     /// The entry's term.
-    pub(crate) term: u64,
+    pub term: u64,
 }
 
-/// What one `write` makes durable, in this order.
+/// What one `write` takes up, in this order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// Forget every entry; the log goes on after this position, which a snapshot file covers.
-    pub(crate) reset: Option<Position>,
+    pub reset: Option<Position>,
     /// Entries in order; the first may overwrite a suffix.
-    pub(crate) entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     /// The new hard state.
-    pub(crate) hard_state: Option<HardState>,
+    pub hard_state: Option<HardState>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.reset.is_none() && self.entries.is_empty() && self.hard_state.is_none()
     }
 }
 
 /// The seam between the consensus and a disk, real or simulated.
-pub(crate) trait RaftLog: Send + 'static {
+pub trait RaftLog: Send + 'static {
     /// The last hard state written.
     fn hard_state(&self) -> HardState;
     /// The last position that is no longer in the log.
@@ -52,9 +53,11 @@ pub(crate) trait RaftLog: Send + 'static {
     fn term(&self, index: u64) -> Option<u64>;
     /// The entries `low..high`, at least one and then as many as fit `max_bytes`.
     fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, LogError>;
-    /// Makes a batch durable.
+    /// Takes a batch up, whole or not at all. It can be read at once, and is not durable yet.
     fn write(&mut self, batch: &Batch) -> Result<(), LogError>;
-    /// Forgets entries up to `index`, which a snapshot file covers.
+    /// Makes everything written durable.
+    fn sync(&mut self) -> Result<(), LogError>;
+    /// Forgets entries up to `index`, which a snapshot file covers, durably.
     fn compact(&mut self, index: u64) -> Result<(), LogError>;
     /// The size of the entries held.
     fn bytes(&self) -> u64;

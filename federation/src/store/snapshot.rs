@@ -35,18 +35,18 @@ const EXTENSION: &str = "snap";
 
 /// What a snapshot file covers.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Header {
+pub struct Header {
     /// Index, term and configuration.
-    pub(crate) metadata: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     /// The lowest version of the command set that reads it.
-    pub(crate) min_version: u32,
+    pub min_version: u32,
     /// The federation.
-    pub(crate) federation: FederationId,
+    pub federation: FederationId,
 }
 
 impl Header {
     /// The place in the log that it covers.
-    pub(crate) fn position(&self) -> Position {
+    pub fn position(&self) -> Position {
         Position { index: self.metadata.index, term: self.metadata.term }
     }
 
@@ -112,7 +112,7 @@ pub enum SnapshotError {
     Header(#[from] WireError),
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
+pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
     let path = path.to_owned();
     move |source| SnapshotError::Io { doing, path, source }
 }
@@ -154,16 +154,23 @@ pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// Keeps the two latest of those that the log goes on from; gives the older one's place, below which the log may be
-/// compacted.
+/// Of the snapshots of a log, oldest first: how many of the oldest are of no more use, because the log does not go on
+/// from them or two later ones are there; and the place below which the log may be compacted.
+pub fn retention(found: &[Position], truncated: Position) -> (usize, Position) {
+    let useless = found.iter().take_while(|p| p.index < truncated.index).count();
+    let drop = useless.max(found.len().saturating_sub(2));
+    let covered = found.get(drop).filter(|_| found.len() - drop >= 2);
+    (drop, covered.copied().unwrap_or(truncated))
+}
+
+/// Keeps what [`retention`] keeps; gives the place below which the log may be compacted.
 pub(crate) fn prune(dir: &Path, truncated: Position) -> Result<Position, SnapshotError> {
-    let (useless, useful): (Vec<_>, Vec<_>) =
-        list(dir)?.into_iter().partition(|named| named.position.index < truncated.index);
-    let extra = useful.len().saturating_sub(2);
-    for named in useless.iter().chain(&useful[..extra]) {
+    let found = list(dir)?;
+    let (drop, covered) = retention(&found.iter().map(|named| named.position).collect::<Vec<_>>(), truncated);
+    for named in &found[..drop] {
         durable::remove_file(&named.path).map_err(io_error("remove", &named.path))?;
     }
-    Ok(useful.get(extra).filter(|_| useful.len() >= 2).map_or(truncated, |named| named.position))
+    Ok(covered)
 }
 
 #[cfg(test)]

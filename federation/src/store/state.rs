@@ -20,7 +20,7 @@ const FORMAT: u32 = 1;
 const REBUILD_BATCH: usize = 1024;
 
 /// Records that changed; `None` deletes.
-pub(crate) type Dirty = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub type Dirty = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// Why the image can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum StateError {
 }
 
 /// The seam between the consensus and where the image is kept.
-pub(crate) trait StateStore: Send + 'static {
+pub trait StateStore: Send + 'static {
     /// Takes up a round of changes and how far they lead, as one.
     fn apply(&mut self, dirty: Dirty, applied: &SnapshotMetadata) -> Result<(), StateError>;
     /// How far the image has come, and its records; `None` when it is empty.

@@ -1,19 +1,19 @@
 //! What carries effects out: the peers, the state machine and its image, the callers, the snapshot files.
 
+use crate::consensus::driver::snapshots::Snapshots;
+use crate::consensus::fault::Fault;
 use crate::consensus::inbox::ProposeReply;
 use crate::consensus::machine::{Fatal, StateMachine};
-use crate::consensus::node::{Committed, Effect, Input, Outcome, Token};
+use crate::consensus::node::{Committed, Effect, Input, Outcome, Proposal, Token};
 use crate::consensus::replica::{AppliedRound, ChangeError, ProposeError, ReadError, Shared};
 use crate::consensus::transport::Transport;
 use crate::consensus::wire;
 use crate::store::log::Position;
-use crate::store::snapshot::{self, Header, Reader, SnapshotError, Writer};
+use crate::store::snapshot::{Header, SnapshotError};
 use crate::store::state::StateStore;
 use raft::eraftpb::{ConfState, Message, MessageType, SnapshotMetadata};
 use sealane_core::identity::{FederationId, ServerId};
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -31,9 +31,10 @@ pub(crate) struct Actor<M: StateMachine> {
     image: Box<dyn StateStore>,
     transport: Arc<dyn Transport>,
     shared: Arc<Shared<M>>,
-    snapshots: PathBuf,
+    snapshots: Arc<dyn Snapshots>,
     federation: FederationId,
     version: u32,
+    fault: Option<Fault>,
     waiters: HashMap<Token, Waiter<M::Reply>>,
     next_token: Token,
 }
@@ -45,14 +46,15 @@ pub(crate) struct Hands<M: StateMachine> {
     pub(crate) image: Box<dyn StateStore>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) shared: Arc<Shared<M>>,
-    pub(crate) snapshots: PathBuf,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) federation: FederationId,
     pub(crate) version: u32,
+    pub(crate) fault: Option<Fault>,
 }
 
 impl<M: StateMachine> Actor<M> {
     pub(crate) fn new(hands: Hands<M>) -> Self {
-        let Hands { machine, applied, image, transport, shared, snapshots, federation, version } = hands;
+        let Hands { machine, applied, image, transport, shared, snapshots, federation, version, fault } = hands;
         let (waiters, next_token) = (HashMap::new(), 0);
         Actor {
             machine,
@@ -63,6 +65,7 @@ impl<M: StateMachine> Actor<M> {
             snapshots,
             federation,
             version,
+            fault,
             waiters,
             next_token,
         }
@@ -100,14 +103,10 @@ impl<M: StateMachine> Actor<M> {
         }
         let metadata = message.get_snapshot().get_metadata();
         let at = Position { index: metadata.index, term: metadata.term };
-        let path = snapshot::path_of(&self.snapshots, at);
-        match (File::open(&path), wire::message_to_wire(message)) {
-            (Ok(file), Some(message)) => self.transport.send_snapshot(to, message, file),
-            (opened, _) => {
-                let error = opened.err().map(|e| e.to_string());
-                tracing::warn!(path = %path.display(), error, peer = %to, "a snapshot can not be sent");
-                self.shared.inbox.report(Input::SnapshotSent(to.0, false));
-            }
+        let Some(message) = wire::message_to_wire(message) else { return };
+        if let Err(error) = self.snapshots.send(at, to, message, self.transport.as_ref()) {
+            tracing::warn!(%error, peer = %to, "a snapshot can not be sent");
+            self.shared.inbox.report(Input::SnapshotSent(to.0, false));
         }
     }
 
@@ -149,9 +148,8 @@ impl<M: StateMachine> Actor<M> {
 
     fn install(&mut self, metadata: SnapshotMetadata) -> Result<(), Fatal> {
         let at = Position { index: metadata.index, term: metadata.term };
-        let path = snapshot::path_of(&self.snapshots, at);
         tracing::info!(index = at.index, term = at.term, "installing a snapshot");
-        self.machine = restore(&path, self.version)?;
+        self.machine = restore(self.snapshots.as_ref(), at, self.version)?;
         self.applied = metadata;
         self.image.replace(&mut self.machine.records(), &self.applied).map_err(Fatal::new)?;
         self.publish(at.index, Vec::new(), true);
@@ -174,54 +172,53 @@ impl<M: StateMachine> Actor<M> {
 
     /// Writes the machine as it is now, from a clone, on a thread of its own.
     fn build_snapshot(&self, truncated: Position) {
-        let (machine, metadata) = (self.machine.clone(), self.applied.clone());
-        let (dir, federation, shared) = (self.snapshots.clone(), self.federation, self.shared.clone());
+        let (machine, mut metadata) = (self.machine.clone(), self.applied.clone());
+        if self.fault == Some(Fault::SnapshotWithoutConfState) {
+            metadata.set_conf_state(ConfState::default());
+        }
+        let (snapshots, federation, shared) = (self.snapshots.clone(), self.federation, self.shared.clone());
         let write = move || {
             let header = Header { metadata, min_version: machine.min_version(), federation };
-            let built = match write_snapshot(&dir, &header, &machine, truncated) {
-                Ok(covered) => Some((header.metadata, covered.index)),
-                Err(error) => {
-                    tracing::warn!(%error, "a snapshot could not be written; the log grows until one is");
-                    None
-                }
-            };
-            shared.inbox.report(Input::SnapshotBuilt(built));
+            let built = snapshots.write(&header, &mut machine.records(), truncated);
+            let built = built.map(|covered| (header.metadata, covered.index));
+            shared.inbox.report(Input::SnapshotBuilt(built.map_err(|error| complain(&error)).ok()));
         };
-        if let Err(error) = std::thread::Builder::new().name("snapshot".into()).spawn(write) {
-            tracing::warn!(%error, "a snapshot could not be written; the log grows until one is");
+        if let Err(error) = self.snapshots.aside(Box::new(write)) {
+            complain(&error);
             self.shared.inbox.report(Input::SnapshotBuilt(None));
         }
     }
-}
 
-fn write_snapshot<M: StateMachine>(
-    dir: &Path,
-    header: &Header,
-    machine: &M,
-    truncated: Position,
-) -> Result<Position, SnapshotError> {
-    let mut writer = Writer::create(dir, header)?;
-    for record in machine.records() {
-        writer.push(&record)?;
+    /// What must never be done: answers commands by a machine that runs ahead of what is committed.
+    pub(super) fn answer_early(&mut self, mut index: u64, term: u64, proposals: &[Proposal]) -> Result<(), Fatal> {
+        let mut ahead = self.machine.clone();
+        for Proposal { token, command } in proposals {
+            index += 1;
+            let reply = ahead.apply(index, term, command)?.reply;
+            if let Some(Waiter::Propose(caller)) = self.waiters.remove(token) {
+                let _ = caller.send(Ok((index, reply)));
+            }
+        }
+        Ok(())
     }
-    let path = writer.finish()?;
-    snapshot::verify(&path)?;
-    tracing::info!(index = header.metadata.index, "wrote a snapshot");
-    snapshot::prune(dir, truncated)
 }
 
-/// The machine that a snapshot file holds.
-pub(crate) fn restore<M: StateMachine>(path: &Path, version: u32) -> Result<M, Fatal> {
-    let mut reader = Reader::open(path).map_err(Fatal::new)?;
-    let min_version = reader.header().min_version;
+fn complain(error: &SnapshotError) {
+    tracing::warn!(%error, "a snapshot could not be written; the log grows until one is");
+}
+
+/// The machine that a snapshot holds.
+pub(crate) fn restore<M: StateMachine>(snapshots: &dyn Snapshots, at: Position, version: u32) -> Result<M, Fatal> {
+    let (header, records) = snapshots.read(at).map_err(Fatal::new)?;
+    let min_version = header.min_version;
     if min_version > version {
         return Err(Fatal::new(format!(
-            "snapshot {} needs version {min_version} of the command set, and this build has {version}: start a newer \
-             build",
-            path.display()
+            "the snapshot at entry {} needs version {min_version} of the command set, and this build has {version}: \
+             start a newer build",
+            at.index
         )));
     }
-    M::restore(reader.by_ref().map(|record| record.map_err(Fatal::new)))
+    M::restore(records.map(|record| record.map_err(Fatal::new)))
 }
 
 fn propose_error(outcome: Outcome) -> ProposeError {

@@ -2,7 +2,7 @@
 //! usable image.
 
 use super::{Config, Layout, OpenError, io_error};
-use crate::consensus::driver::restore;
+use crate::consensus::driver::{Files, restore};
 use crate::consensus::machine::StateMachine;
 use crate::store::log::wal::Wal;
 use crate::store::log::{Position, RaftLog};
@@ -33,7 +33,7 @@ pub(super) fn load<M: StateMachine>(layout: &Layout, config: &Config) -> Result<
     let (machine, applied) = match found {
         Some(found) => found,
         None => {
-            let (machine, applied) = from_snapshots::<M>(&files, &log, config.version)?;
+            let (machine, applied) = from_snapshots::<M>(&snapshots, &files, &log, config.version)?;
             image.replace(&mut machine.records(), &applied)?;
             (machine, applied)
         }
@@ -89,6 +89,32 @@ fn is_damage(error: &StateError) -> bool {
     }
 }
 
+/// How a restart image stands to its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// The log goes on from it.
+    Good,
+    /// It is older than the log's beginning.
+    Older,
+    /// It holds what the log lost.
+    Beyond,
+    /// It holds what was never in this log.
+    Foreign,
+}
+
+/// How an image that came as far as `at` stands to a log.
+pub fn fit<L: RaftLog>(at: Position, log: &L) -> Fit {
+    if at.index > log.last().index {
+        Fit::Beyond
+    } else if at.index < log.truncated().index {
+        Fit::Older
+    } else if log.term(at.index) != Some(at.term) {
+        Fit::Foreign
+    } else {
+        Fit::Good
+    }
+}
+
 type Found<M> = Option<(M, SnapshotMetadata)>;
 
 /// The image, and what it holds if that can be used. A damaged one is moved aside for a new one.
@@ -97,22 +123,22 @@ fn open_image<M: StateMachine>(path: &Path, log: &Wal) -> Result<(Image, Found<M
         Ok((image, None)) => return Ok((image, None)),
         Ok((image, Some((applied, records)))) => {
             let at = Position { index: applied.index, term: applied.term };
-            let last = log.last().index;
-            if at.index > last {
-                return Err(OpenError::LogTooShort { applied: at.index, last });
-            }
-            if at.index < log.truncated().index {
-                tracing::warn!(applied = at.index, "the restart image is older than the log; it is made anew");
-                return Ok((image, None));
-            }
-            if log.term(at.index) != Some(at.term) {
-                drop(image);
-                format!("it has applied entry {} of term {}, which is not in the log", at.index, at.term)
-            } else {
-                match M::restore(records.into_iter().map(Ok)) {
+            match fit(at, log) {
+                Fit::Beyond => {
+                    return Err(OpenError::LogTooShort { applied: at.index, last: log.last().index });
+                }
+                Fit::Older => {
+                    tracing::warn!(applied = at.index, "the restart image is older than the log; it is made anew");
+                    return Ok((image, None));
+                }
+                Fit::Foreign => {
+                    drop(image);
+                    format!("it has applied entry {} of term {}, which is not in the log", at.index, at.term)
+                }
+                Fit::Good => match M::restore(records.into_iter().map(Ok)) {
                     Ok(machine) => return Ok((image, Some((machine, applied)))),
                     Err(fatal) => fatal.to_string(),
-                }
+                },
             }
         }
         Err(error) if is_damage(&error) => error.to_string(),
@@ -124,6 +150,7 @@ fn open_image<M: StateMachine>(path: &Path, log: &Wal) -> Result<(Image, Found<M
 }
 
 fn from_snapshots<M: StateMachine>(
+    dir: &Path,
     files: &[Named],
     log: &Wal,
     version: u32,
@@ -131,7 +158,7 @@ fn from_snapshots<M: StateMachine>(
     for file in files.iter().rev() {
         match snapshot::verify(&file.path) {
             Ok(header) => {
-                let machine = restore(&file.path, version)?;
+                let machine = restore(&Files::new(dir), header.position(), version)?;
                 tracing::info!(index = header.metadata.index, "made the state anew from a snapshot");
                 return Ok((machine, header.metadata));
             }

@@ -151,6 +151,17 @@ impl Link {
         Ok(Receiving { link: self.clone(), message, incoming, _permit: permit })
     }
 
+    /// A snapshot came whole and rests where it should: lets raft know of it.
+    pub(crate) fn installed(
+        &self,
+        peer: ServerId,
+        federation: &[u8],
+        message: RaftMessage,
+    ) -> Result<(), ReceiveError> {
+        let message = self.check(peer, federation, message)?;
+        if self.door.message(message) { Ok(()) } else { Err(ReceiveError::Stopped) }
+    }
+
     /// A message to this peer was lost.
     pub fn unreachable(&self, peer: ServerId) {
         self.door.report(Input::Unreachable(peer.0));

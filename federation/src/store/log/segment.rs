@@ -66,9 +66,13 @@ impl Segment {
         &self.path
     }
 
-    /// Writes and makes durable.
+    /// Writes; not durable before [`Segment::sync`].
     pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<(), LogError> {
-        self.file.write_all_at(bytes, at).map_err(io_error("write", &self.path))?;
+        self.file.write_all_at(bytes, at).map_err(io_error("write", &self.path))
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
         self.file.sync_data().map_err(io_error("sync", &self.path))
     }
 

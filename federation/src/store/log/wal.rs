@@ -1,6 +1,6 @@
 //! The log on a real disk: append-only segments, one frame and one fdatasync per batch.
 //!
-//! Law: at most the last frame was not synced, because every frame is synced before the next is written. So at open
+//! Law: at most the last frame was not synced, because a frame is synced before the next is written. So at open
 //! a broken frame with nothing whole after it is the tail that a crash tore, was never acknowledged, and is cut; a
 //! broken frame with a whole one after it is damage, and refused. (A last frame that rots after its sync looks like a
 //! torn tail. What it held is caught only if the restart image had applied it: see [`super::super::state`].)
@@ -154,6 +154,8 @@ pub(crate) struct Wal {
     /// The next frame's number.
     sequence: u64,
     spare: Option<Spare>,
+    /// Whether the last frame was not synced.
+    unsynced: bool,
     /// Whether something unfinished stands at `end`.
     torn: bool,
     stopped: bool,
@@ -197,10 +199,12 @@ impl Wal {
             end: segment::HEAD as u64,
             sequence: 1,
             spare: Some(Spare::start(dir, len)),
+            unsynced: false,
             torn: false,
             stopped: false,
         };
         wal.write(&Batch { reset: Some(base), entries: Vec::new(), hard_state: Some(hard_state.clone()) })?;
+        wal.sync()?;
         Ok(wal)
     }
 
@@ -241,6 +245,7 @@ impl Wal {
             end: 0,
             sequence: 0,
             spare: None,
+            unsynced: false,
             torn: false,
             stopped: false,
         };
@@ -317,6 +322,7 @@ impl Wal {
         &mut self,
         build: impl Fn(Option<(&HardState, Position)>) -> Builder,
     ) -> Result<(u64, Vec<(u32, u32)>, Vec<u8>), LogError> {
+        self.flush()?;
         let mut built = build(None);
         let len = self.current()?.len;
         if self.end + built.size() as u64 > len {
@@ -327,10 +333,19 @@ impl Wal {
         let entries = std::mem::take(&mut built.entries);
         let bytes = built.finish(self.sequence, segment.salt);
         segment.write(&bytes, self.end)?;
+        self.unsynced = true;
         let base = self.end + frame::HEAD as u64;
         self.end += bytes.len() as u64;
         self.sequence += 1;
         Ok((base, entries, bytes))
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        if self.unsynced {
+            self.current()?.sync()?;
+            self.unsynced = false;
+        }
+        Ok(())
     }
 
     fn rotate(&mut self, frame: u64) -> Result<(), LogError> {
@@ -364,7 +379,12 @@ impl Wal {
             self.index.hard_state = hard_state.clone();
         }
         self.index.evict(self.config.cache_bytes);
-        if batch.reset.is_some() { self.drop_segments() } else { Ok(()) }
+        if batch.reset.is_some() {
+            // What replaces them must be there before the old segments go.
+            self.flush()?;
+            self.drop_segments()?;
+        }
+        Ok(())
     }
 
     /// Removes the oldest segments that hold no entry of the log any more.
@@ -443,6 +463,10 @@ impl RaftLog for Wal {
         self.guard(|wal| if batch.is_empty() { Ok(()) } else { wal.write_batch(batch) })
     }
 
+    fn sync(&mut self) -> Result<(), LogError> {
+        self.guard(Wal::flush)
+    }
+
     fn compact(&mut self, index: u64) -> Result<(), LogError> {
         if index <= self.index.truncated.index {
             return Ok(());
@@ -452,6 +476,7 @@ impl RaftLog for Wal {
         let to = Position { index, term };
         self.guard(|wal| {
             wal.append(|checkpoint| Builder::truncation(to, checkpoint))?;
+            wal.flush()?;
             wal.index.truncate(to);
             wal.drop_segments()
         })
