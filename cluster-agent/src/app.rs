@@ -1,0 +1,355 @@
+//! The composition root: what exists, in which order it begins, and how it ends.
+
+mod loops;
+
+use crate::addresses::Addresses;
+use crate::admin::{self, Admin};
+use crate::args::{Args, Command, LogFormat, RunArgs, WorkloadTokenArgs};
+use crate::backoff::Backoff;
+use crate::ca::Ca;
+use crate::catalog::Own;
+use crate::config::{ConfigService, PROBES};
+use crate::identity::{Claim, Grants, IdentityService, write_workload_token};
+use crate::index::Index;
+use crate::lanes::{Lanes, Verdicts};
+use crate::metrics::Metrics;
+use crate::source::{EVENTS, manifests};
+use crate::state::{Membership, Serving, StateDir};
+use crate::status::{Reporter, Status};
+use crate::store::Store;
+use crate::uplink::{self, ExportLoop, WatchLoop};
+use crate::view::{self, Held};
+use crate::writer::Writer;
+use crate::enroll;
+use anyhow::{Context, bail};
+use sealane_core::name::NetworkName;
+use sealane_proto::agent::v1::config_server::ConfigServer;
+use sealane_proto::agent::v1::identity_server::IdentityServer;
+use sealane_trust::acceptor::{Acceptor, Limits};
+use sealane_trust::revocation::Revocations;
+use sealane_trust::tls::{self, ClientAuth, FederationPeers, Identity};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+
+/// How long the agent's own certificate towards its proxies lasts; it renews it itself.
+const SERVING_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long everything may take to end.
+const ENDING: Duration = Duration::from_secs(8);
+
+/// Runs what the command line says.
+///
+/// # Errors
+/// When it can not be done; the error says what to do about it.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    init_log(&args)?;
+    match args.command {
+        Command::Run(args) => run_agent(*args).await,
+        Command::WorkloadToken(args) => workload_token(args),
+    }
+}
+
+fn init_log(args: &Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A program that embeds the agent may log already; then its way of logging holds.
+    let _ = match args.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    Ok(())
+}
+
+fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
+    let claim = match (&args.namespace, &args.service_account) {
+        _ if args.gateway => Claim::Gateway,
+        (Some(namespace), Some(account)) => Claim::workload(namespace, account),
+        _ => bail!("give --namespace and --service-account, or --gateway"),
+    };
+    Ok(write_workload_token(&args.dir, claim, args.ttl, &args.out)?)
+}
+
+async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let state = StateDir::create(&args.dir)?;
+    let _lock = state.lock()?;
+    let Some(membership) = stop.run_until_cancelled(membership(&state, &args)).await.transpose()? else {
+        return Ok(());
+    };
+    let agent = Agent::new(args, state, membership)?;
+    agent.serve(stop).await
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can not listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can not listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// What joining brought; joins when the cluster has not, for as long as that can succeed.
+async fn membership(state: &StateDir, args: &RunArgs) -> anyhow::Result<Membership> {
+    if let Some(membership) = state.membership()? {
+        return Ok(membership);
+    }
+    let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
+    let token = enroll::read_token(path).with_context(|| format!("--join-token-file {}", path.display()))?;
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match enroll::join(state, &token).await {
+            Ok(membership) => {
+                tracing::info!(cluster = %membership.cluster, federation = %membership.federation, "joined");
+                return Ok(membership);
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(error = %error, "can not join yet");
+                tokio::time::sleep(backoff.next()).await;
+            }
+            Err(error) => return Err(error).context("the federation does not admit this cluster"),
+        }
+    }
+}
+
+/// Everything that does not move.
+struct Agent {
+    args: RunArgs,
+    state: StateDir,
+    store: Arc<Store>,
+    own: Arc<Own>,
+    ca: Arc<Ca>,
+    serving: Identity,
+    reporter: Reporter,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    channels: Channels,
+}
+
+/// What the loops say to each other.
+struct Channels {
+    held: watch::Sender<Arc<Held>>,
+    catalog: watch::Sender<Option<Arc<crate::catalog::Catalog>>>,
+    lanes: watch::Sender<Arc<Lanes>>,
+    verdicts: watch::Sender<Arc<Verdicts>>,
+    common: watch::Sender<Option<Arc<crate::config::Common>>>,
+}
+
+impl Agent {
+    fn new(args: RunArgs, state: StateDir, membership: Membership) -> anyhow::Result<Self> {
+        let (identity, roots) = enroll::load(&state, &membership)?;
+        let ca = Arc::new(Ca::open(&state, &membership.trust_domain)?);
+        let own = Arc::new(Own {
+            cluster: membership.cluster.clone(),
+            trust_domain: membership.trust_domain.clone(),
+            network: args.network.clone().unwrap_or_else(|| NetworkName::of_cluster(&membership.cluster)),
+            locality: args.locality(),
+            gateways: args.gateways.clone(),
+            selector: args.interest_selector.clone(),
+            bundle: ca.record(),
+        });
+        let held = Arc::new(last_view(&state, &membership));
+        let channels = Channels {
+            held: watch::Sender::new(held),
+            catalog: watch::Sender::new(None),
+            lanes: watch::Sender::new(Arc::default()),
+            verdicts: watch::Sender::new(Arc::default()),
+            common: watch::Sender::new(None),
+        };
+        let (status, metrics) = (Arc::new(Status::default()), Arc::new(Metrics::default()));
+        let store = Arc::new(Store::new(membership, identity, roots));
+        let serving = ca.own_identity(SERVING_TTL)?;
+        let reporter = Reporter {
+            status: status.clone(),
+            store: store.clone(),
+            serving: serving.clone(),
+            instance: state.instance()?,
+            held: channels.held.subscribe(),
+            catalog: channels.catalog.subscribe(),
+            lanes: channels.lanes.subscribe(),
+        };
+        Ok(Agent { args, state, store, own, ca, serving, reporter, status, metrics, channels })
+    }
+
+    async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let bind = |address| async move {
+            TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))
+        };
+        let (listener, admin) = (bind(self.args.listen).await?, bind(self.args.admin_listen).await?);
+        self.state.set_serving(&self.serving_at(&listener)?)?;
+        let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
+        let writer = Writer::open(&self.args.out).context("--out")?;
+        let tasks = TaskTracker::new();
+        self.spawn_local(&tasks, &stop, addresses, writer);
+        self.spawn_uplink(&tasks, &stop);
+        let index = self.spawn_source(&tasks, &stop);
+        self.spawn_services(&tasks, &stop, listener, admin, index);
+        tasks.spawn(loops::announce(self.reporter.clone(), stop.clone()));
+        stop.cancelled().await;
+        tasks.close();
+        if tokio::time::timeout(ENDING, tasks.wait()).await.is_err() {
+            tracing::warn!(open = tasks.len(), "not everything ended in time");
+        }
+        Ok(())
+    }
+
+    fn serving_at(&self, listener: &TcpListener) -> anyhow::Result<Serving> {
+        let local = listener.local_addr()?;
+        let agent = match &self.args.advertise {
+            Some(address) => address.clone(),
+            None if local.ip().is_unspecified() => {
+                bail!("--listen {local} is no address that proxies can dial: give --advertise HOST:PORT")
+            }
+            None => local.to_string(),
+        };
+        Ok(Serving { agent: vec![agent], trust_domain: self.own.trust_domain.to_string() })
+    }
+
+    /// The loops that turn what is known into what proxies and people get.
+    fn spawn_local(&self, tasks: &TaskTracker, stop: &CancellationToken, addresses: Addresses, writer: Writer) {
+        let c = &self.channels;
+        tasks.spawn(loops::make_common(
+            loops::CommonInputs {
+                own: self.own.clone(),
+                held: c.held.subscribe(),
+                catalog: c.catalog.subscribe(),
+                verdicts: c.verdicts.subscribe(),
+            },
+            addresses,
+            c.common.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(loops::write_output(
+            loops::OutputInputs {
+                held: c.held.subscribe(),
+                common: c.common.subscribe(),
+                refused: self.status.refused(),
+            },
+            writer,
+            self.status.clone(),
+            stop.clone(),
+        ));
+        let path = self.args.out.join("status.json");
+        tasks.spawn(loops::write_status(self.reporter.clone(), path, stop.clone()));
+    }
+
+    fn spawn_uplink(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let c = &self.channels;
+        let export = ExportLoop {
+            store: self.store.clone(),
+            instance: self.reporter.instance,
+            own: self.own.clone(),
+            catalog: c.catalog.subscribe(),
+            lanes: c.verdicts.subscribe(),
+            status: self.status.clone(),
+        };
+        tasks.spawn(uplink::keep_exporting(export, stop.clone()));
+        let watch = WatchLoop { store: self.store.clone(), held: c.held.clone(), status: self.status.clone() };
+        tasks.spawn(uplink::keep_watching(watch, stop.clone()));
+        tasks.spawn(uplink::persist(
+            self.state.view(),
+            self.store.membership().federation,
+            c.held.subscribe(),
+            self.status.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(enroll::keep_renewed(self.state.clone(), self.store.clone(), stop.clone()));
+    }
+
+    fn spawn_source(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Arc<RwLock<Index>> {
+        let index = Arc::new(RwLock::new(Index::default()));
+        let (sender, events) = mpsc::channel(EVENTS);
+        // It ends with its receiver.
+        tasks.spawn(manifests::run(self.args.manifests.clone(), sender));
+        tasks.spawn(loops::follow_source(
+            events,
+            index.clone(),
+            self.own.clone(),
+            self.channels.catalog.clone(),
+            self.status.clone(),
+            stop.clone(),
+        ));
+        index
+    }
+
+    fn spawn_services(
+        &self,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        listener: TcpListener,
+        admin_listener: TcpListener,
+        index: Arc<RwLock<Index>>,
+    ) {
+        let c = &self.channels;
+        let (probes, lane_events) = mpsc::channel(PROBES);
+        tasks.spawn(loops::keep_lanes(
+            lane_events,
+            c.held.subscribe(),
+            c.lanes.clone(),
+            c.verdicts.clone(),
+            self.metrics.clone(),
+            stop.clone(),
+        ));
+        let grants = Arc::new(Grants::new(self.state.clone()));
+        let identity = IdentityService {
+            ca: self.ca.clone(),
+            grants: grants.clone(),
+            trust_domain: self.own.trust_domain.clone(),
+            ttl: self.args.svid_ttl,
+            metrics: self.metrics.clone(),
+        };
+        let config = ConfigService {
+            own: self.own.clone(),
+            common: c.common.subscribe(),
+            index,
+            probes,
+            status: self.status.clone(),
+            stop: stop.clone(),
+            connections: Arc::new(AtomicU64::new(1)),
+        };
+        let policy = Arc::new(FederationPeers::matching(self.ca.bundle().clone(), |_| true));
+        let acceptor = Acceptor {
+            listener,
+            tls: tls::server_config(&self.serving, ClientAuth::Optional(policy), &[tls::ALPN_H2]),
+            limits: Limits { drain: Duration::from_secs(2), ..Limits::default() },
+            revocations: Revocations::none(),
+            shutdown: stop.clone(),
+        };
+        let routes = tonic::service::Routes::new(IdentityServer::new(identity)).add_service(ConfigServer::new(config));
+        tasks.spawn(sealane_trust::grpc::serve(acceptor, routes));
+        let upkeep = loops::upkeep(self.ca.clone(), self.serving.clone(), SERVING_TTL, grants, stop.clone());
+        tasks.spawn(upkeep);
+        let admin = Admin { reporter: self.reporter.clone(), metrics: self.metrics.clone() };
+        tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
+    }
+}
+
+/// The view that a former run kept. A damaged one is moved aside and said so: the store has it.
+fn last_view(state: &StateDir, membership: &Membership) -> Held {
+    match view::load(&state.view(), membership.federation) {
+        Ok(Some(held)) => {
+            let (revision, imports) = (held.revision, held.imports().count());
+            tracing::info!(%revision, imports, "serving from the view on disk until the store answers");
+            held
+        }
+        Ok(None) => Held::nothing(),
+        Err(error) => {
+            let aside = state.view().with_extension("damaged");
+            let moved = std::fs::rename(state.view(), &aside).is_ok();
+            tracing::error!(error = %error, moved, aside = %aside.display(), "the view on disk can not be used");
+            Held::nothing()
+        }
+    }
+}

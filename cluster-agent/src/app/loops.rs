@@ -1,0 +1,373 @@
+//! The loops of the agent: each waits for what it follows, makes one synchronous call, and passes the result on.
+
+use crate::addresses::Addresses;
+use crate::ca::Ca;
+use crate::catalog::{Catalog, Own};
+use crate::config::{Common, Inputs, LaneEvent, addressed};
+use crate::desired;
+use crate::identity::Grants;
+use crate::index::{Index, Touched};
+use crate::lanes::{Lanes, Verdicts};
+use crate::metrics::Metrics;
+use crate::source::SourceEvent;
+use crate::status::{Reporter, Status};
+use crate::view::{Held, Origin};
+use crate::writer::{self, Writer};
+use sealane_core::command::Refusal;
+use sealane_core::name::{ClusterName, ServiceKey};
+use sealane_trust::clock;
+use sealane_trust::tls::Identity;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How long after a failed write it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// The output directory is brought up to date at most this often.
+const OUTPUT: Duration = Duration::from_millis(20);
+/// `status.json` is written at most this often.
+const STATUS: Duration = Duration::from_millis(250);
+/// How often rounds of probes are closed.
+const ROUNDS: Duration = Duration::from_millis(100);
+/// How often the agent's own certificate is looked at.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// Expired tokens are removed every so many looks.
+const SWEEP: u32 = 60;
+
+/// Takes the source's events into the index and the catalog.
+pub(super) async fn follow_source(
+    mut events: mpsc::Receiver<SourceEvent>,
+    index: Arc<RwLock<Index>>,
+    own: Arc<Own>,
+    published: watch::Sender<Option<Arc<Catalog>>>,
+    status: Arc<Status>,
+    stop: CancellationToken,
+) {
+    let mut catalog = Catalog::default();
+    let mut ready = false;
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.recv() => event,
+        };
+        let Some(event) = event else { return };
+        match event {
+            SourceEvent::Changed(changes) => {
+                let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
+                let mut touched = Touched::default();
+                changes.into_iter().for_each(|change| touched.merge(index.apply(change)));
+                if catalog.update(&index, &own, &touched) && ready {
+                    published.send_replace(Some(Arc::new(catalog.clone())));
+                }
+            }
+            SourceEvent::Ready => {
+                ready = true;
+                status.source_ready();
+                published.send_replace(Some(Arc::new(catalog.clone())));
+                tracing::info!(exports = catalog.shards.len(), namespaces = catalog.interest.len(), "manifests read");
+            }
+            SourceEvent::Problems(problems) => status.problems(problems),
+            SourceEvent::Unavailable(reason) => status.source_unavailable(reason),
+        }
+    }
+}
+
+/// What proxies run by is made of these.
+pub(super) struct CommonInputs {
+    pub(super) own: Arc<Own>,
+    pub(super) held: watch::Receiver<Arc<Held>>,
+    pub(super) catalog: watch::Receiver<Option<Arc<Catalog>>>,
+    pub(super) verdicts: watch::Receiver<Arc<Verdicts>>,
+}
+
+/// Makes what proxies run by, once both the catalog and a view are known, and whenever one of its parts changes.
+pub(super) async fn make_common(
+    mut inputs: CommonInputs,
+    mut addresses: Addresses,
+    published: watch::Sender<Option<Arc<Common>>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let made = inputs.make(&mut addresses, published.borrow().as_deref());
+        let retry = match made {
+            Some(Ok(common)) => {
+                published.send_if_modified(|now| {
+                    let differs = now.as_deref() != Some(&common);
+                    if differs {
+                        *now = Some(Arc::new(common));
+                    }
+                    differs
+                });
+                false
+            }
+            Some(Err(error)) => {
+                tracing::error!(error = %error, "can not keep the addresses of imports; nothing new is handed out");
+                true
+            }
+            None => false,
+        };
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETRY), if retry => Ok(()),
+            changed = inputs.held.changed() => changed,
+            changed = inputs.catalog.changed() => changed,
+            changed = inputs.verdicts.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+impl CommonInputs {
+    fn make(
+        &mut self,
+        addresses: &mut Addresses,
+        before: Option<&Common>,
+    ) -> Option<Result<Common, crate::addresses::AddressError>> {
+        let held = self.held.borrow_and_update().clone();
+        let catalog = self.catalog.borrow_and_update().clone();
+        let verdicts = self.verdicts.borrow_and_update().clone();
+        let catalog = catalog?;
+        if held.origin == Origin::Nothing {
+            return None;
+        }
+        if let Err(error) = addresses.assign(addressed(&held)) {
+            return Some(Err(error));
+        }
+        let nothing = Common::default();
+        let inputs = Inputs {
+            own: &self.own,
+            held: &held,
+            catalog: &catalog,
+            verdicts: &verdicts,
+            addresses,
+        };
+        Some(Ok(Common::make(&inputs, before.unwrap_or(&nothing))))
+    }
+}
+
+/// What the output directory is made of.
+pub(super) struct OutputInputs {
+    pub(super) held: watch::Receiver<Arc<Held>>,
+    pub(super) common: watch::Receiver<Option<Arc<Common>>>,
+    pub(super) refused: watch::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>>,
+}
+
+/// Keeps the output directory as it should be.
+pub(super) async fn write_output(
+    mut inputs: OutputInputs,
+    mut writer: Writer,
+    status: Arc<Status>,
+    stop: CancellationToken,
+) {
+    loop {
+        let held = inputs.held.borrow_and_update().clone();
+        let refused = inputs.refused.borrow_and_update().clone();
+        let common = inputs.common.borrow_and_update().clone();
+        let mut retry = None;
+        if let Some(common) = common {
+            let task = tokio::task::spawn_blocking(move || {
+                let result = write_once(&mut writer, &held, &common, &refused);
+                (writer, result)
+            });
+            let result;
+            (writer, result) = match task.await {
+                Ok(done) => done,
+                Err(error) => {
+                    tracing::error!(%error, "writing the output panicked");
+                    return;
+                }
+            };
+            retry = told(&status, &writer, result);
+        }
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETRY), if retry.is_some() => Ok(()),
+            changed = inputs.common.changed() => changed,
+            changed = inputs.refused.changed() => changed,
+            changed = inputs.held.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        tokio::time::sleep(OUTPUT).await;
+    }
+}
+
+fn write_once(
+    writer: &mut Writer,
+    held: &Held,
+    common: &Common,
+    refused: &BTreeMap<ServiceKey, Refusal>,
+) -> Result<Vec<String>, String> {
+    let inputs = desired::Inputs {
+        held,
+        common,
+        catalog: &common.catalog,
+        refused,
+        transitions: writer.transitions(),
+        now: clock::now(),
+    };
+    let output = desired::desired(&inputs).map_err(|e| e.to_string())?;
+    writer.apply(&output).map_err(|e| e.to_string())
+}
+
+/// Says how writing went; `Some` when it should be tried again.
+fn told(status: &Status, writer: &Writer, result: Result<Vec<String>, String>) -> Option<()> {
+    match result {
+        Ok(foreign) => {
+            for path in &foreign {
+                tracing::warn!(path, "a file of somebody else is in the way and stays");
+            }
+            status.output(writer.files(), foreign, None);
+            None
+        }
+        Err(error) => {
+            tracing::error!(error, "can not write the output directory");
+            status.output(writer.files(), Vec::new(), Some(error));
+            Some(())
+        }
+    }
+}
+
+/// Keeps `status.json` as the status is.
+pub(super) async fn write_status(mut reporter: Reporter, path: PathBuf, stop: CancellationToken) {
+    let mut told = reporter.status.subscribe();
+    let mut written = String::new();
+    loop {
+        match serde_json::to_string_pretty(&reporter.report()) {
+            Ok(text) if text != written => match writer::replace(&path, &text) {
+                Ok(()) => written = text,
+                Err(error) => tracing::warn!(error = %error, "can not write status.json"),
+            },
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "can not encode the status"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = told.changed() => if changed.is_err() { return },
+            changed = reporter.held.changed() => if changed.is_err() { return },
+            changed = reporter.catalog.changed() => if changed.is_err() { return },
+        }
+        tokio::time::sleep(STATUS).await;
+    }
+}
+
+/// Counts probes into lanes.
+pub(super) async fn keep_lanes(
+    mut events: mpsc::Receiver<LaneEvent>,
+    mut held: watch::Receiver<Arc<Held>>,
+    published: watch::Sender<Arc<Lanes>>,
+    verdicts: watch::Sender<Arc<Verdicts>>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let mut lanes = Lanes::default();
+    let mut rounds = interval(ROUNDS);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let transitions = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.recv() => match event {
+                Some(event) => on_event(&mut lanes, event),
+                None => return,
+            },
+            _ = rounds.tick() => lanes.tick(clock::now().0),
+            changed = held.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let peers: BTreeSet<ClusterName> =
+                    held.borrow_and_update().peers().map(|p| p.name.clone()).collect();
+                lanes.retain(&peers);
+                Vec::new()
+            }
+        };
+        for t in &transitions {
+            tracing::info!(cluster = %t.cluster, verdict = ?t.verdict, rtt_us = t.rtt_us, "lane");
+            metrics.lane_transitions.inc();
+        }
+        let judged = |v: &Verdicts| v.iter().map(|(c, (v, _))| (c.clone(), *v)).collect::<Vec<_>>();
+        verdicts.send_if_modified(|now| {
+            let next = lanes.verdicts();
+            let differs = judged(&next) != judged(now);
+            if differs {
+                *now = Arc::new(next);
+            }
+            differs
+        });
+        published.send_if_modified(|now| {
+            let differs = **now != lanes;
+            if differs {
+                *now = Arc::new(lanes.clone());
+            }
+            differs
+        });
+    }
+}
+
+fn on_event(lanes: &mut Lanes, event: LaneEvent) -> Vec<crate::lanes::Transition> {
+    match event {
+        LaneEvent::Join(reporter) => {
+            lanes.join(reporter);
+            Vec::new()
+        }
+        LaneEvent::Leave(reporter) => {
+            lanes.leave(reporter);
+            Vec::new()
+        }
+        LaneEvent::Report(reporter, probes) => {
+            let now = clock::now().0;
+            probes.into_iter().flat_map(|probe| lanes.report(reporter, probe, now)).collect()
+        }
+    }
+}
+
+/// Renews the agent's own certificate and removes expired tokens.
+pub(super) async fn upkeep(
+    ca: Arc<Ca>,
+    serving: Identity,
+    ttl: Duration,
+    grants: Arc<Grants>,
+    stop: CancellationToken,
+) {
+    let mut looks = interval(UPKEEP);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut number: u32 = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        if serving.current().half_life() <= clock::now() {
+            let renewed = ca.own(ttl).and_then(|(issued, key)| Ok(serving.replace(issued.chain, &key)?));
+            if let Err(error) = renewed {
+                tracing::error!(error = %error, "can not renew the certificate towards proxies");
+            }
+        }
+        if number % SWEEP == 0
+            && let Err(error) = grants.sweep()
+        {
+            tracing::warn!(%error, "can not remove expired tokens");
+        }
+        number = number.wrapping_add(1);
+    }
+}
+
+/// Says once that proxies are served.
+pub(super) async fn announce(mut reporter: Reporter, stop: CancellationToken) {
+    let mut told = reporter.status.subscribe();
+    while reporter.not_ready().is_some() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = told.changed() => if changed.is_err() { return },
+            changed = reporter.held.changed() => if changed.is_err() { return },
+        }
+    }
+    tracing::info!(cluster = %reporter.store.membership().cluster, "ready");
+}

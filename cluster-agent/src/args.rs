@@ -1,0 +1,200 @@
+//! The command line, and the plain values that it becomes.
+
+use crate::addresses::Range;
+use crate::index::Selector;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use sealane_core::endpoint::{GatewayAddress, GatewayHost, Locality};
+use sealane_core::name::{DnsName, Namespace, NetworkName, ServiceAccount, TopologyName};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The agent of one cluster.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "sealane-agent",
+    version,
+    about = "Exports a cluster's services to its federation, receives its view and serves its proxies",
+    after_help = "EXAMPLES:\n  \
+        sealane-agent run --dir /var/lib/sealane --join-token-file token --manifests /etc/sealane/manifests \\\n      \
+        --out /run/sealane/out --listen 10.0.0.5:7450 --gateway 10.0.0.9:15443\n  \
+        sealane-agent workload-token --dir /var/lib/sealane --namespace shop --service-account cart --out cart.token"
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which messages to log, as a tracing filter.
+    #[arg(long, global = true, env = "SEALANE_LOG", default_value = "info")]
+    pub log: String,
+    /// How to write them.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// What the agent's binary does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run the agent.
+    Run(Box<RunArgs>),
+    /// Write a single-use file by which one proxy gets its first certificate; works beside the running agent.
+    WorkloadToken(WorkloadTokenArgs),
+}
+
+/// The format of log messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `sealane-agent run`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct RunArgs {
+    /// Where keys, certificates, the last view and import addresses are kept (made with mode 0700).
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The join token, from `sealane token create`; needed until the cluster has joined, `-` for standard input.
+    #[arg(long)]
+    pub join_token_file: Option<PathBuf>,
+    /// The directory of Kubernetes YAML that describes this cluster.
+    #[arg(long)]
+    pub manifests: PathBuf,
+    /// Where ServiceImports, EndpointSlices, ServiceExport conditions and status.json are written.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Where this cluster's proxies connect (gRPC over TLS).
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// HOST:PORT that proxies are told, where it differs from --listen.
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// The network of this cluster's endpoints; clusters in one network dial endpoints directly [default: cluster name].
+    #[arg(long)]
+    pub network: Option<NetworkName>,
+    /// The region of endpoints whose Node says none.
+    #[arg(long)]
+    pub region: Option<TopologyName>,
+    /// The zone of endpoints whose Node and EndpointSlice say none.
+    #[arg(long)]
+    pub zone: Option<TopologyName>,
+    /// HOST:PORT where other clusters dial this cluster's gateway, and where they probe it; repeat for several.
+    #[arg(long = "gateway", value_parser = parse_gateway)]
+    pub gateways: Vec<GatewayAddress>,
+    /// The range from which imports get their own addresses.
+    #[arg(long, default_value = "240.0.0.0/16")]
+    pub address_range: Range,
+    /// Where /livez, /readyz, /metrics and /status answer; plain HTTP, keep it on loopback.
+    #[arg(long, default_value = "127.0.0.1:7451")]
+    pub admin_listen: SocketAddr,
+    /// Import only into namespaces with these labels: `key=value` or `key`, comma-separated.
+    #[arg(long, default_value = "")]
+    pub interest_selector: Selector,
+    /// How long a proxy's certificate lasts; proxies renew at half of it.
+    #[arg(long, default_value = "24h", value_parser = parse_ttl)]
+    pub svid_ttl: Duration,
+}
+
+impl RunArgs {
+    /// The locality of endpoints that have none of their own.
+    #[must_use]
+    pub fn locality(&self) -> Locality {
+        Locality { region: self.region.clone(), zone: self.zone.clone() }
+    }
+}
+
+/// `sealane-agent workload-token`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct WorkloadTokenArgs {
+    /// The running agent's state directory.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The namespace of the workload.
+    #[arg(long, required_unless_present = "gateway")]
+    pub namespace: Option<Namespace>,
+    /// The ServiceAccount of the workload.
+    #[arg(long, required_unless_present = "gateway")]
+    pub service_account: Option<ServiceAccount>,
+    /// A gateway of this cluster instead of a workload.
+    #[arg(long, conflicts_with_all = ["namespace", "service_account"])]
+    pub gateway: bool,
+    /// How long the token may be used.
+    #[arg(long, default_value = "10m", value_parser = parse_span)]
+    pub ttl: Duration,
+    /// The file to write (mode 0600).
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// The longest life of a workload certificate.
+const MAX_SVID_TTL: Duration = Duration::from_secs(24 * 3600);
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let span = parse_span(text)?;
+    if !(Duration::from_secs(2)..=MAX_SVID_TTL).contains(&span) {
+        return Err("must be from 2s to 24h".to_owned());
+    }
+    Ok(span)
+}
+
+/// Parses a whole number with the unit s, m, h or d.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let refusal = || format!("{text:?} is not a span: write a whole number and s, m, h or d, such as 10m");
+    let unit = text.chars().last().ok_or_else(refusal)?;
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| refusal())?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(refusal()),
+    };
+    let span = Duration::from_secs(number.checked_mul(seconds).ok_or_else(refusal)?);
+    if span.is_zero() || span > Duration::from_secs(365 * 86_400) {
+        return Err("must be at least 1s and at most 365d".to_owned());
+    }
+    Ok(span)
+}
+
+fn parse_gateway(text: &str) -> Result<GatewayAddress, String> {
+    let refusal = || format!("{text:?} is not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(refusal)?;
+    let port: u16 = port.parse().ok().filter(|p| *p != 0).ok_or_else(refusal)?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let host = match bare.parse::<IpAddr>() {
+        Ok(ip) => GatewayHost::Ip(ip),
+        Err(_) => GatewayHost::Dns(DnsName::parse(bare).map_err(|e| e.to_string())?),
+    };
+    Ok(GatewayAddress { host, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn spans_have_units() {
+        assert_eq!(parse_span("10m"), Ok(Duration::from_secs(600)));
+        for bad in ["", "10", "m", "-1s", "0s", "1w", "99999999999999999999h"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
+        }
+        assert!(parse_ttl("25h").is_err());
+    }
+
+    #[test]
+    fn a_gateway_is_an_address_or_a_name() {
+        assert_eq!(parse_gateway("[::1]:15443").unwrap().to_string(), "[::1]:15443");
+        assert_eq!(parse_gateway("gw.example:15443").unwrap().to_string(), "gw.example:15443");
+        for bad in ["gw", "gw:", "gw:0", ":1", "GW:1"] {
+            assert!(parse_gateway(bad).is_err(), "{bad}");
+        }
+    }
+}

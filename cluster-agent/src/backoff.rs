@@ -1,0 +1,47 @@
+//! Waiting before another try: full jitter, so that a thousand agents do not come back at once.
+
+use std::time::Duration;
+
+/// The waits of one loop.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    most: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    /// From nothing up to `first`, doubled with each failure up to `most`.
+    #[must_use]
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Backoff { first, most, failures: 0 }
+    }
+
+    /// The next wait.
+    pub fn next(&mut self) -> Duration {
+        let bound = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);
+        self.failures = self.failures.saturating_add(1);
+        bound.mul_f64(rand::random_range(0.05..1.0))
+    }
+
+    /// The last try succeeded.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_bound_and_start_again() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let waits: Vec<Duration> = (0..50).map(|_| backoff.next()).collect();
+        assert!(waits[0] <= Duration::from_millis(100));
+        assert!(waits.iter().all(|w| *w <= Duration::from_secs(5)));
+        assert!(waits[10..].iter().any(|w| *w > Duration::from_secs(1)));
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,41 @@
+//! The difference between what is written and what should be. Pure.
+
+use crate::desired::Output;
+use std::collections::BTreeMap;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Write this text.
+    Write(&'a str, &'a str),
+    /// Remove this file.
+    Remove(&'a str),
+}
+
+/// The steps from one to the other. Stale files go last: nothing is away for a moment that only moved.
+#[must_use]
+pub fn diff<'a>(written: &'a BTreeMap<String, String>, desired: &'a Output) -> Vec<Action<'a>> {
+    let writes = desired
+        .iter()
+        .filter(|(path, text)| written.get(*path) != Some(*text))
+        .map(|(path, text)| Action::Write(path, text));
+    let removals = written.keys().filter(|path| !desired.contains_key(*path)).map(|path| Action::Remove(path));
+    writes.chain(removals).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_differences_are_steps() {
+        let map = |files: &[(&str, &str)]| -> BTreeMap<String, String> {
+            files.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let written = map(&[("a", "1"), ("b", "1"), ("c", "1")]);
+        let desired = map(&[("a", "1"), ("b", "2"), ("d", "1")]);
+        let steps = diff(&written, &desired);
+        assert_eq!(steps, [Action::Write("b", "2"), Action::Write("d", "1"), Action::Remove("c")]);
+        assert_eq!(diff(&desired, &desired), []);
+    }
+}

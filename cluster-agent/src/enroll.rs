@@ -1,0 +1,270 @@
+//! Joining the federation, and keeping the certificate that joining brought.
+
+use crate::state::{Membership, StateDir, StateError};
+use crate::store::Store;
+use sealane_core::identity::{ClusterId, FederationId, Principal};
+use sealane_core::name::NameError;
+use sealane_core::time::Millis;
+use sealane_proto::federation::v1 as wire;
+use sealane_proto::federation::v1::enroll_client::EnrollClient;
+use sealane_proto::federation::v1::join_reply::Joined;
+use sealane_trust::bundle::{Bundle, BundleError};
+use sealane_trust::csr::{Csr, CsrError};
+use sealane_trust::file::{self, Access, FileError};
+use sealane_trust::grpc::{ChannelError, DialOptions, channel};
+use sealane_trust::join::{JoinToken, PinnedRoot, TokenError, TokenKind};
+use sealane_trust::key::{KeyError, PrivateKey};
+use sealane_trust::tls::{self, Identity, IdentityError};
+use sealane_trust::{CertificateDer, clock, pem};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// How often the certificate is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Joining or renewing failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// The token is refused, or not for a cluster.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The token admits a server.
+    #[error("the join token is for a federation server: make one with `sealane token create --cluster NAME`")]
+    NotForACluster,
+    /// No token was given and the cluster has not joined.
+    #[error("this cluster has not joined: give --join-token-file (from `sealane token create --cluster NAME`)")]
+    NoToken,
+    /// The store refused.
+    #[error("{}: {}", .0.code(), .0.message())]
+    Call(#[from] Box<tonic::Status>),
+    /// No server could be dialled.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The reply makes no sense; the server is to blame.
+    #[error("the federation's reply is refused: {0}")]
+    Reply(String),
+    /// A key could not be made or kept.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The request could not be made.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The state directory can not be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The certificate can not be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The roots can not be used.
+    #[error(transparent)]
+    Roots(#[from] BundleError),
+    /// A PEM file is damaged.
+    #[error(transparent)]
+    Pem(#[from] pem::PemError),
+}
+
+impl EnrollError {
+    /// Whether trying again later can help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        use tonic::Code;
+        match self {
+            EnrollError::Call(status) => !matches!(
+                status.code(),
+                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::NotFound | Code::AlreadyExists
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<NameError> for EnrollError {
+    fn from(e: NameError) -> Self {
+        EnrollError::Reply(e.to_string())
+    }
+}
+
+/// The token of a file, or of standard input (`-`).
+///
+/// # Errors
+/// When it can not be read, is exposed to others, or is no cluster's token.
+pub fn read_token(path: &Path) -> Result<JoinToken, EnrollError> {
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin(), 16 * 1024), &mut bytes)
+            .map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
+        bytes.into()
+    } else {
+        file::read_private(path, 16 * 1024)?
+    };
+    let token = JoinToken::parse(&String::from_utf8_lossy(&bytes))?;
+    if token.kind != TokenKind::Cluster {
+        return Err(EnrollError::NotForACluster);
+    }
+    Ok(token)
+}
+
+/// Joins by a token. The key is kept before it is shown, so that a joiner that fell over half-way may retry.
+///
+/// # Errors
+/// When no server admits it; [`EnrollError::is_transient`] tells whether to try again.
+pub async fn join(state: &StateDir, token: &JoinToken) -> Result<Membership, EnrollError> {
+    let key = match state.joining_key() {
+        path if path.exists() => PrivateKey::read_file(&path)?,
+        path => {
+            let key = PrivateKey::generate()?;
+            key.write_file(&path)?;
+            key
+        }
+    };
+    let pinned = Arc::new(PinnedRoot::new(token.root_hash));
+    let tls = tls::client_config(None, pinned.clone(), &[tls::ALPN_H2]);
+    let channel = channel(&token.endpoints, tls, &DialOptions::default())?;
+    let request = wire::JoinRequest { secret: token.secret().to_vec(), csr: Csr::create(&key)?.der().to_vec() };
+    let reply = bounded(EnrollClient::new(channel).join(request)).await?;
+    let bundle = pinned.bundle().ok_or_else(|| EnrollError::Reply("no server was verified".to_owned()))?;
+    let membership = membership(&reply, token.federation, &bundle)?;
+    let roots = roots(reply.roots, &bundle, &membership)?;
+    let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
+    let identity = Identity::new(chain, &key)?;
+    check_identity(&identity, &membership)?;
+    write_identity(state, &identity, &key)?;
+    file::write(&state.federation_roots(), pem::encode_certificates(roots.roots()).as_bytes(), Access::Public)?;
+    // Last: with this file the cluster has joined.
+    state.set_membership(&membership)?;
+    std::fs::remove_file(state.joining_key())
+        .map_err(|source| FileError::Io { what: "remove", path: state.joining_key(), source })?;
+    Ok(membership)
+}
+
+fn membership(
+    reply: &wire::JoinReply,
+    federation: FederationId,
+    pinned: &Bundle,
+) -> Result<Membership, EnrollError> {
+    let refuse = |reason: &str| EnrollError::Reply(reason.to_owned());
+    let Some(Joined::Cluster(cluster)) = &reply.joined else {
+        return Err(refuse("it does not admit a cluster"));
+    };
+    if reply.federation != federation.0 {
+        return Err(refuse("it comes from another federation than the token's"));
+    }
+    let membership = Membership {
+        federation,
+        federation_domain: reply.trust_domain.parse()?,
+        cluster_id: ClusterId(cluster.id),
+        cluster: cluster.name.parse()?,
+        trust_domain: cluster.trust_domain.parse()?,
+        servers: reply.servers.clone(),
+    };
+    if membership.federation_domain != *pinned.trust_domain() {
+        return Err(refuse("its trust domain is not the one of the pinned root"));
+    }
+    if membership.servers.is_empty() {
+        return Err(refuse("it names no servers"));
+    }
+    Ok(membership)
+}
+
+/// The federation's roots: those of the reply, which must hold the one that was verified.
+fn roots(given: Vec<Vec<u8>>, verified: &Bundle, membership: &Membership) -> Result<Bundle, EnrollError> {
+    let roots: Vec<CertificateDer<'static>> = given.into_iter().map(CertificateDer::from).collect();
+    if !verified.roots().iter().any(|root| roots.contains(root)) {
+        return Err(EnrollError::Reply("its roots lack the one that this server was verified by".to_owned()));
+    }
+    Ok(Bundle::new(membership.federation_domain.clone(), roots)?)
+}
+
+fn check_identity(identity: &Identity, membership: &Membership) -> Result<(), EnrollError> {
+    let svid = identity.current();
+    let principal = svid.spiffe_id.principal(&membership.federation_domain);
+    let ours = principal == Some(Principal::Agent(membership.cluster.clone()))
+        && svid.cluster_id == Some(membership.cluster_id);
+    if ours { Ok(()) } else { Err(EnrollError::Reply(format!("its certificate speaks for {}", svid.spiffe_id))) }
+}
+
+fn write_identity(state: &StateDir, identity: &Identity, key: &PrivateKey) -> Result<(), EnrollError> {
+    let text = format!("{}{}", key.to_pem().as_str(), pem::encode_certificates(&identity.chain()));
+    Ok(file::write(&state.identity(), text.as_bytes(), Access::Private)?)
+}
+
+
+/// What joining left on disk: the identity and the federation's roots.
+///
+/// # Errors
+/// When they can not be read.
+pub fn load(state: &StateDir, membership: &Membership) -> Result<(Identity, Bundle), EnrollError> {
+    let text = file::read_private(&state.identity(), pem::MAX_PEM as u64)?;
+    let identity = Identity::new(pem::certificates(&text)?, &PrivateKey::from_pem(&text)?)?;
+    check_identity(&identity, membership)?;
+    let roots = pem::certificates(&file::read(&state.federation_roots(), pem::MAX_PEM as u64)?)?;
+    Ok((identity, Bundle::new(membership.federation_domain.clone(), roots)?))
+}
+
+/// Renews the certificate at half of its life, and for as long as the store allows after its end; with a new key
+/// each time. Returns when cancelled.
+pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::sync::CancellationToken) {
+    let mut backoff = crate::backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    loop {
+        let wait = if store.identity().current().half_life() > clock::now() { LOOK } else { Duration::ZERO };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        if !wait.is_zero() {
+            continue;
+        }
+        let pause = match renew(&state, &store).await {
+            Ok(not_after) => {
+                backoff.reset();
+                tracing::info!(?not_after, "renewed the agent's certificate");
+                LOOK
+            }
+            Err(error) => {
+                let expires = store.identity().current().not_after;
+                tracing::warn!(error = %error, ?expires, "can not renew the agent's certificate");
+                backoff.next()
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn renew(state: &StateDir, store: &Store) -> Result<Millis, EnrollError> {
+    let key = PrivateKey::generate()?;
+    let request = wire::RenewRequest { csr: Csr::create(&key)?.der().to_vec() };
+    let reply = bounded(EnrollClient::new(store.channel()?).renew(request)).await?;
+    let mut membership = store.membership();
+    let roots = roots(reply.roots, &store.roots(), &membership)?;
+    let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
+    let renewed = Identity::new(chain.clone(), &key)?;
+    check_identity(&renewed, &membership)?;
+    write_identity(state, &renewed, &key)?;
+    file::write(&state.federation_roots(), pem::encode_certificates(roots.roots()).as_bytes(), Access::Public)?;
+    if !reply.servers.is_empty() && reply.servers != membership.servers {
+        membership.servers = reply.servers;
+        state.set_membership(&membership)?;
+    }
+    store.replace(membership, roots);
+    store.identity().replace(chain, &key)?;
+    Ok(renewed.current().not_after)
+}
+
+async fn bounded<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, EnrollError> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        Ok(Err(status)) => Err(Box::new(status).into()),
+        Err(_) => Err(Box::new(tonic::Status::deadline_exceeded("no server answered within 10 s")).into()),
+    }
+}

@@ -1,0 +1,58 @@
+//! Namespaces: their existence is the cluster's interest.
+
+use super::{FieldError, name_of};
+use k8s_openapi::api::core::v1 as core_v1;
+use sealane_core::name::Namespace;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// The parts of a namespace that matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamespacePart {
+    /// Its labels, for the interest selector.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl NamespacePart {
+    /// Reduces a namespace.
+    ///
+    /// # Errors
+    /// When its name is no namespace name.
+    pub fn reduce(object: core_v1::Namespace) -> Result<(Namespace, Self), FieldError> {
+        let name = Namespace::parse(name_of(&object.metadata)?).map_err(|e| FieldError::new("metadata.name", e))?;
+        Ok((name, NamespacePart { labels: object.metadata.labels.unwrap_or_default() }))
+    }
+}
+
+/// Which namespaces the cluster imports into, by their labels; the empty one selects all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selector(Vec<(String, Option<String>)>);
+
+impl Selector {
+    /// Whether a namespace is selected.
+    #[must_use]
+    pub fn selects(&self, namespace: &NamespacePart) -> bool {
+        self.0.iter().all(|(key, value)| match (namespace.labels.get(key), value) {
+            (Some(found), Some(wanted)) => found == wanted,
+            (found, None) => found.is_some(),
+            (None, Some(_)) => false,
+        })
+    }
+}
+
+impl FromStr for Selector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let term = |t: &str| {
+            let (key, value) = match t.split_once('=') {
+                Some((key, value)) => (key.trim(), Some(value.trim().to_owned())),
+                None => (t, None),
+            };
+            let good = !key.is_empty() && !key.contains(['!', '(', ' ']);
+            good.then(|| (key.to_owned(), value))
+                .ok_or_else(|| format!("{t:?} is not KEY or KEY=VALUE (other selectors are not supported)"))
+        };
+        text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(term).collect::<Result<_, _>>().map(Selector)
+    }
+}

@@ -1,0 +1,40 @@
+//! Where the agent learns what is in its cluster.
+//!
+//! A source sends [`SourceEvent`]s into a bounded channel; what they mean does not depend on the kind of source. Only
+//! `manifests` exists yet; the Kubernetes source has its place here.
+
+pub mod manifests;
+
+use crate::index::Change;
+use serde::Serialize;
+
+/// What a source says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceEvent {
+    /// These objects changed, in this order.
+    Changed(Vec<Change>),
+    /// Everything that existed at the start was sent: the cluster is known as a whole from here on.
+    Ready,
+    /// What is wrong with the source's objects now, all of it; empty when nothing is.
+    Problems(Vec<Problem>),
+    /// The source can not be read now, or (`None`) can again. What was sent before stands.
+    Unavailable(Option<String>),
+}
+
+/// An object that was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The file, relative to the manifest directory.
+    pub file: String,
+    /// The document's place in the file, from 1; 0 for the file as a whole.
+    pub document: usize,
+    /// The object, as far as it is known.
+    pub object: Option<String>,
+    /// The field, as a path from the object's root; empty for the document as a whole.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// How many events may wait for the agent: a source that is ahead by more waits.
+pub const EVENTS: usize = 64;

@@ -1,0 +1,99 @@
+//! A directory of Kubernetes YAML as the description of a cluster.
+//!
+//! A file is read when its writer closed it or renamed it into place, never while it is written; after lost
+//! notifications, and once a minute, everything that changed on disk is read again. What can not be read or understood
+//! is reported and takes nothing away: a missing directory is an error and not an empty cluster, and an object whose
+//! document is bad stays as its file last said it well.
+
+mod documents;
+mod field;
+mod files;
+mod watch;
+
+pub use files::Files;
+
+use crate::source::SourceEvent;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use watch::{Noticed, Watch};
+
+/// The largest file that is read.
+pub const MAX_FILE: u64 = 1024 * 1024;
+/// The most files that are read.
+pub const MAX_FILES: usize = 10_000;
+/// The most documents in one file.
+pub const MAX_DOCUMENTS: usize = 1_024;
+
+/// How often everything is looked over in case a notification was lost.
+const RESCAN: Duration = Duration::from_secs(60);
+/// How often an unreadable directory is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Follows the directory until the receiver is gone.
+pub async fn run(directory: PathBuf, events: mpsc::Sender<SourceEvent>) {
+    let mut files = Files::new(directory.clone());
+    let mut ready = false;
+    loop {
+        let watch = Watch::begin(&directory).map_err(|e| e.to_string());
+        let watched = match watch {
+            Ok(watch) => follow(&mut files, watch, &events, &mut ready).await,
+            Err(reason) => Err(reason),
+        };
+        let Err(reason) = watched else { return };
+        tracing::warn!(directory = %directory.display(), reason, "manifest directory unavailable, last state kept");
+        if events.send(SourceEvent::Unavailable(Some(reason))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Reads everything, then what changes; returns when the receiver is gone, fails when the directory is.
+async fn follow(
+    files: &mut Files,
+    mut watch: Watch,
+    events: &mpsc::Sender<SourceEvent>,
+    ready: &mut bool,
+) -> Result<(), String> {
+    files.scan()?;
+    let mut begun = vec![SourceEvent::Unavailable(None)];
+    begun.extend(files.take_events());
+    if !*ready {
+        begun.push(SourceEvent::Ready);
+        *ready = true;
+    }
+    for event in begun {
+        if events.send(event).await.is_err() {
+            return Ok(());
+        }
+    }
+    let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
+    loop {
+        let noticed = tokio::select! {
+            noticed = watch.next() => noticed,
+            _ = rescan.tick() => Noticed::Everything,
+            () = events.closed() => return Ok(()),
+        };
+        match noticed {
+            Noticed::Paths(paths) => read_all(files, &paths),
+            Noticed::Everything => files.scan()?,
+            Noticed::Lost(reason) => return Err(reason),
+        }
+        for event in files.take_events() {
+            if events.send(event).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn read_all(files: &mut Files, paths: &BTreeSet<PathBuf>) {
+    for path in paths {
+        files.read(path);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! The agent's directory: what lies where, and who may hold it.
+//!
+//! The directory is 0700 and locked by the running agent. Every file in it is written whole or not at all.
+
+use rustix::fs::{FlockOperation, flock};
+use sealane_core::identity::{ClusterId, FederationId, InstanceId};
+use sealane_core::name::{ClusterName, NameError, TrustDomain};
+use sealane_trust::file::{self, Access, FileError};
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The largest of the small files.
+const MAX_SMALL: u64 = 256 * 1024;
+
+/// The directory could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The directory could not be made or locked.
+    #[error("can not {what} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another agent runs on it.
+    #[error("{path} is in use by another agent", path = .0.display())]
+    InUse(PathBuf),
+    /// A file of ours is not what we wrote.
+    #[error("{path} is damaged: {reason}", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What joining brought: who this cluster is, in which federation, and where its servers are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The federation, pinned.
+    pub federation: FederationId,
+    /// Its trust domain.
+    pub federation_domain: TrustDomain,
+    /// This cluster's id.
+    pub cluster_id: ClusterId,
+    /// Its name.
+    pub cluster: ClusterName,
+    /// Its trust domain.
+    pub trust_domain: TrustDomain,
+    /// The servers, as HOST:PORT.
+    pub servers: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MembershipFile {
+    v: u32,
+    federation: String,
+    federation_trust_domain: String,
+    cluster_id: u64,
+    cluster: String,
+    trust_domain: String,
+    servers: Vec<String>,
+}
+
+impl Membership {
+    fn to_file(&self) -> MembershipFile {
+        MembershipFile {
+            v: 1,
+            federation: self.federation.to_string(),
+            federation_trust_domain: self.federation_domain.to_string(),
+            cluster_id: self.cluster_id.0,
+            cluster: self.cluster.to_string(),
+            trust_domain: self.trust_domain.to_string(),
+            servers: self.servers.clone(),
+        }
+    }
+
+    fn from_file(file: MembershipFile) -> Result<Self, NameError> {
+        Ok(Membership {
+            federation: file.federation.parse()?,
+            federation_domain: file.federation_trust_domain.parse()?,
+            cluster_id: ClusterId(file.cluster_id),
+            cluster: file.cluster.parse()?,
+            trust_domain: file.trust_domain.parse()?,
+            servers: file.servers,
+        })
+    }
+}
+
+/// What `workload-token` needs to know of the running agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// Where proxies dial the agent, as HOST:PORT.
+    pub agent: Vec<String>,
+    /// The cluster's trust domain.
+    pub trust_domain: String,
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir(PathBuf);
+
+/// Held while the agent runs.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl StateDir {
+    /// A directory that exists already.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        StateDir(path.to_owned())
+    }
+
+    /// Makes the directory where it is missing.
+    ///
+    /// # Errors
+    /// When it can not be made.
+    pub fn create(path: &Path) -> Result<Self, StateError> {
+        let state = StateDir(path.to_owned());
+        for path in [state.0.clone(), state.tokens(), state.0.join("ca")] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(|source| StateError::Io { what: "make", path, source })?;
+        }
+        Ok(state)
+    }
+
+    /// Takes the directory for this process.
+    ///
+    /// # Errors
+    /// When another agent holds it.
+    pub fn lock(&self) -> Result<Lock, StateError> {
+        let path = self.0.join("lock");
+        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(|source| StateError::Io { what: "open", path: path.clone(), source })?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse(self.0.clone())),
+            Err(e) => Err(StateError::Io { what: "lock", path, source: e.into() }),
+        }
+    }
+
+    /// Workload tokens, by the hash of their secret.
+    #[must_use]
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens")
+    }
+
+    /// The certificate and key by which the agent speaks to the store, in one file so that they change together.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.0.join("agent.pem")
+    }
+
+    /// The key of a join that has not succeeded yet.
+    #[must_use]
+    pub fn joining_key(&self) -> PathBuf {
+        self.0.join("joining.key")
+    }
+
+    /// The federation's roots.
+    #[must_use]
+    pub fn federation_roots(&self) -> PathBuf {
+        self.0.join("federation.pem")
+    }
+
+    /// The key of the cluster's own root.
+    #[must_use]
+    pub fn ca_key(&self) -> PathBuf {
+        self.0.join("ca/root.key")
+    }
+
+    /// The cluster's own root.
+    #[must_use]
+    pub fn ca_certificate(&self) -> PathBuf {
+        self.0.join("ca/root.pem")
+    }
+
+    /// The last view.
+    #[must_use]
+    pub fn view(&self) -> PathBuf {
+        self.0.join("view")
+    }
+
+    /// The addresses of imports.
+    #[must_use]
+    pub fn addresses(&self) -> PathBuf {
+        self.0.join("addresses.json")
+    }
+
+    /// This installation's id, made at the first call.
+    ///
+    /// # Errors
+    /// When it can not be read or written.
+    pub fn instance(&self) -> Result<InstanceId, StateError> {
+        let path = self.0.join("instance");
+        if path.exists() {
+            let text = String::from_utf8_lossy(&file::read(&path, MAX_SMALL)?).trim().to_owned();
+            return text.parse().map_err(|e: NameError| StateError::Damaged { path, reason: e.to_string() });
+        }
+        let id = sealane_trust::random().map_err(|e| StateError::Io {
+            what: "make an id in",
+            path: self.0.clone(),
+            source: io::Error::other(e),
+        })?;
+        let id = InstanceId(id);
+        file::write(&path, format!("{id}\n").as_bytes(), Access::Private)?;
+        Ok(id)
+    }
+
+    /// What joining brought; `None` before.
+    ///
+    /// # Errors
+    /// When the file is there and can not be read.
+    pub fn membership(&self) -> Result<Option<Membership>, StateError> {
+        let path = self.membership_path();
+        let Some(file) = read_json::<MembershipFile>(&path)? else { return Ok(None) };
+        let parsed = Membership::from_file(file);
+        parsed.map(Some).map_err(|e| StateError::Damaged { path, reason: e.to_string() })
+    }
+
+    /// Keeps what joining or renewing brought.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn set_membership(&self, membership: &Membership) -> Result<(), StateError> {
+        write_json(&self.membership_path(), &membership.to_file())
+    }
+
+    fn membership_path(&self) -> PathBuf {
+        self.0.join("member.json")
+    }
+
+    /// Where the running agent serves its proxies; `None` before it ran.
+    ///
+    /// # Errors
+    /// When the file is there and can not be read.
+    pub fn serving(&self) -> Result<Option<Serving>, StateError> {
+        read_json(&self.0.join("serving.json"))
+    }
+
+    /// Keeps where the agent serves its proxies.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn set_serving(&self, serving: &Serving) -> Result<(), StateError> {
+        write_json(&self.0.join("serving.json"), serving)
+    }
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, StateError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = file::read(path, MAX_SMALL)?;
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|e| StateError::Damaged { path: path.to_owned(), reason: e.to_string() })
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(|e| StateError::Damaged { path: path.to_owned(), reason: e.to_string() })?;
+    Ok(file::write(path, &text, Access::Private)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(&directory.path().join("agent")).unwrap();
+        assert_eq!(state.membership().unwrap(), None);
+        let membership = Membership {
+            federation: FederationId([7; 16]),
+            federation_domain: "fed".parse().unwrap(),
+            cluster_id: ClusterId(3),
+            cluster: "east".parse().unwrap(),
+            trust_domain: "east.fed".parse().unwrap(),
+            servers: vec!["127.0.0.1:7443".to_owned()],
+        };
+        state.set_membership(&membership).unwrap();
+        assert_eq!(state.membership().unwrap(), Some(membership));
+        assert_eq!(state.instance().unwrap(), state.instance().unwrap());
+    }
+
+    #[test]
+    fn one_directory_serves_one_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        let lock = state.lock().unwrap();
+        assert!(matches!(state.lock(), Err(StateError::InUse(_))));
+        drop(lock);
+        assert!(state.lock().is_ok());
+    }
+}

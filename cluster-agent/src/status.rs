@@ -1,0 +1,519 @@
+//! What the agent tells of itself: `/status`, `status.json` and the readiness answer say the same.
+//!
+//! Status tells the present: what is lost shows as lost with since when; "synced once" is not a state.
+
+use crate::catalog::Catalog;
+use crate::config::ProxyStatus;
+use crate::lanes::Lanes;
+use crate::source::Problem;
+use crate::view::{Held, Origin};
+use sealane_core::command::Refusal;
+use sealane_core::identity::{InstanceId, SessionId};
+use sealane_core::name::ServiceKey;
+use sealane_core::state::LaneVerdict;
+use sealane_core::time::{Millis, Revision};
+use sealane_trust::clock;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// The catalog session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionState {
+    /// None was opened yet.
+    Never,
+    /// One is open.
+    Open {
+        /// Its id.
+        session: SessionId,
+    },
+    /// The last one ended.
+    Lost {
+        /// Why.
+        error: String,
+    },
+}
+
+#[derive(Debug)]
+struct Inner {
+    session: SessionState,
+    session_since: Millis,
+    heard: Option<Millis>,
+    synced: bool,
+    acknowledged: Revision,
+    other_refusals: Vec<String>,
+    watch_error: Option<String>,
+    watching: bool,
+    watch_since: Millis,
+    persist_error: Option<String>,
+    problems: Vec<Problem>,
+    source_ready: bool,
+    unavailable: Option<String>,
+    proxies: BTreeMap<u64, ProxyStatus>,
+    foreign: Vec<String>,
+    output_error: Option<String>,
+    files: usize,
+}
+
+/// Collects what the parts of the agent tell.
+#[derive(Debug)]
+pub struct Status {
+    inner: Mutex<Inner>,
+    refused: watch::Sender<Arc<BTreeMap<ServiceKey, Refusal>>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        let now = clock::now();
+        let inner = Inner {
+            session: SessionState::Never,
+            session_since: now,
+            heard: None,
+            synced: false,
+            acknowledged: Revision::default(),
+            other_refusals: Vec::new(),
+            watch_error: None,
+            watching: false,
+            watch_since: now,
+            persist_error: None,
+            problems: Vec::new(),
+            source_ready: false,
+            unavailable: None,
+            proxies: BTreeMap::new(),
+            foreign: Vec::new(),
+            output_error: None,
+            files: 0,
+        };
+        Status {
+            inner: Mutex::new(inner),
+            refused: watch::Sender::new(Arc::default()),
+            changed: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Plain values: whoever panicked in between left them whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.changed.send_replace(());
+    }
+
+    /// Wakes when something was told.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Exports that the store refused, with the reason.
+    #[must_use]
+    pub fn refused(&self) -> watch::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>> {
+        self.refused.subscribe()
+    }
+
+    /// The catalog session opened or ended.
+    pub fn session(&self, state: SessionState) {
+        self.set(|s| {
+            if std::mem::discriminant(&s.session) != std::mem::discriminant(&state) {
+                s.session_since = clock::now();
+            }
+            if matches!(state, SessionState::Open { .. }) {
+                s.heard = Some(clock::now());
+            }
+            s.session = state;
+            s.synced = false;
+        });
+    }
+
+    /// The store answered a heartbeat.
+    pub fn heard(&self) {
+        // Not worth waking anybody for.
+        self.lock().heard = Some(clock::now());
+    }
+
+    /// A write was applied.
+    pub fn written(
+        &self,
+        revision: Revision,
+        services: BTreeMap<ServiceKey, Option<Refusal>>,
+        others: Vec<Refusal>,
+        synced: bool,
+    ) {
+        self.set(|s| {
+            s.heard = Some(clock::now());
+            s.acknowledged = revision;
+            s.synced = synced;
+            if !others.is_empty() {
+                s.other_refusals = others.into_iter().take(16).map(|r| r.message).collect();
+            }
+        });
+        self.refused.send_if_modified(|refused| {
+            let mut next = BTreeMap::clone(refused);
+            for (service, refusal) in services {
+                match refusal {
+                    Some(refusal) => next.insert(service, refusal),
+                    None => next.remove(&service),
+                };
+            }
+            let changed = next != **refused;
+            *refused = Arc::new(next);
+            changed
+        });
+    }
+
+    /// A view came.
+    pub fn watching(&self, _revision: Revision) {
+        self.set(|s| {
+            if !s.watching {
+                s.watch_since = clock::now();
+            }
+            (s.watching, s.watch_error) = (true, None);
+        });
+    }
+
+    /// The view stream ended.
+    pub fn watch_lost(&self, error: &str) {
+        self.set(|s| {
+            if s.watching {
+                s.watch_since = clock::now();
+            }
+            (s.watching, s.watch_error) = (false, Some(error.to_owned()));
+        });
+    }
+
+    /// The view was put on disk, or why not.
+    pub fn persisted(&self, error: Option<String>) {
+        self.set(|s| s.persist_error = error);
+    }
+
+    /// What is wrong with the manifests.
+    pub fn problems(&self, problems: Vec<Problem>) {
+        self.set(|s| s.problems = problems);
+    }
+
+    /// The source was read whole.
+    pub fn source_ready(&self) {
+        self.set(|s| s.source_ready = true);
+    }
+
+    /// The source can not be read, or can again.
+    pub fn source_unavailable(&self, reason: Option<String>) {
+        self.set(|s| s.unavailable = reason);
+    }
+
+    /// A proxy connected.
+    pub fn proxy_connected(&self, id: u64, proxy: ProxyStatus) {
+        self.set(|s| {
+            s.proxies.insert(id, proxy);
+        });
+    }
+
+    /// A proxy was sent a version.
+    pub fn proxy_sent(&self, id: u64, version: u64) {
+        self.set(|s| {
+            if let Some(proxy) = s.proxies.get_mut(&id) {
+                proxy.sent_version = version;
+            }
+        });
+    }
+
+    /// A proxy runs a version, or could not.
+    pub fn proxy_applied(&self, id: u64, version: u64, revision: Revision, error: String) {
+        self.set(|s| {
+            if let Some(proxy) = s.proxies.get_mut(&id) {
+                proxy.applied_version = version;
+                proxy.applied_revision = revision.to_string();
+                proxy.error = error.chars().take(500).collect();
+            }
+        });
+    }
+
+    /// A proxy disconnected.
+    pub fn proxy_gone(&self, id: u64) {
+        self.set(|s| {
+            s.proxies.remove(&id);
+        });
+    }
+
+    /// What the output directory holds.
+    pub fn output(&self, files: usize, foreign: Vec<String>, error: Option<String>) {
+        self.set(|s| (s.files, s.foreign, s.output_error) = (files, foreign, error));
+    }
+
+    /// How many proxies are connected.
+    #[must_use]
+    pub fn proxies(&self) -> usize {
+        self.lock().proxies.len()
+    }
+}
+
+/// Everything that a report is made of.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    /// What the parts told.
+    pub status: Arc<Status>,
+    /// The way to the store.
+    pub store: Arc<crate::store::Store>,
+    /// The agent's identity towards its proxies.
+    pub serving: sealane_trust::tls::Identity,
+    /// This installation.
+    pub instance: InstanceId,
+    /// The view.
+    pub held: watch::Receiver<Arc<Held>>,
+    /// The catalog.
+    pub catalog: watch::Receiver<Option<Arc<Catalog>>>,
+    /// The lanes.
+    pub lanes: watch::Receiver<Arc<Lanes>>,
+}
+
+/// The agent's status.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// This cluster.
+    pub cluster: String,
+    /// Its id.
+    pub cluster_id: u64,
+    /// Its trust domain.
+    pub trust_domain: String,
+    /// The federation.
+    pub federation: String,
+    /// This installation.
+    pub instance: String,
+    /// Whether proxies can be served; why not.
+    pub not_ready: Option<String>,
+    /// The catalog stream.
+    pub session: SessionReport,
+    /// The view stream.
+    pub view: ViewReport,
+    /// The manifests.
+    pub source: SourceReport,
+    /// Exports that the store refused, and what was left out of others.
+    pub exports: BTreeMap<String, ExportReport>,
+    /// Changes that the store refused and that are about no service.
+    pub refused: Vec<String>,
+    /// The lanes.
+    pub lanes: BTreeMap<String, LaneReport>,
+    /// When certificates end.
+    pub certificates: BTreeMap<&'static str, CertificateReport>,
+    /// The connected proxies.
+    pub proxies: Vec<ProxyStatus>,
+    /// The output directory.
+    pub output: OutputReport,
+}
+
+/// The catalog stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SessionReport {
+    /// `never`, `open` or `lost`.
+    pub state: &'static str,
+    /// The session, when one is open.
+    pub id: Option<String>,
+    /// Since when it is so.
+    pub since: String,
+    /// When the store was last heard.
+    pub last_heard: Option<String>,
+    /// Whether the store has the whole catalog of this session.
+    pub synced: bool,
+    /// The revision at which the last write was applied.
+    pub acknowledged: String,
+    /// Why the last session ended.
+    pub error: Option<String>,
+}
+
+/// The view stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ViewReport {
+    /// `nothing`, `disk` (the store has not been heard since the start) or `store`.
+    pub origin: Origin,
+    /// Whether the stream is up.
+    pub connected: bool,
+    /// Since when it is so.
+    pub since: String,
+    /// The revision that is served.
+    pub revision: String,
+    /// How many imports it has.
+    pub imports: usize,
+    /// How many peers it has.
+    pub peers: usize,
+    /// Why the stream is down.
+    pub error: Option<String>,
+    /// Why the view could not be kept on disk.
+    pub disk_error: Option<String>,
+}
+
+/// The manifests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceReport {
+    /// Whether they were read whole once.
+    pub ready: bool,
+    /// Why they can not be read now.
+    pub unavailable: Option<String>,
+    /// What is wrong with them.
+    pub problems: Vec<Problem>,
+}
+
+/// One export, where there is something to say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportReport {
+    /// Why the store refused it.
+    pub refused: Option<String>,
+    /// What was left out or guessed.
+    pub notes: Vec<String>,
+}
+
+/// One lane.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LaneReport {
+    /// `up`, `down` or `unknown`.
+    pub verdict: &'static str,
+    /// Since when.
+    pub since: String,
+    /// The smoothed round-trip time in microseconds.
+    pub rtt_us: Option<u32>,
+    /// Why the last failed probe failed.
+    pub error: Option<String>,
+}
+
+/// One certificate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CertificateReport {
+    /// Who it speaks for.
+    pub spiffe_id: String,
+    /// When it ends.
+    pub not_after: String,
+}
+
+/// The output directory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputReport {
+    /// How many files are ours.
+    pub files: usize,
+    /// Files of others where ours should be; they are not touched.
+    pub foreign: Vec<String>,
+    /// Why it could not be written.
+    pub error: Option<String>,
+}
+
+/// An instant as people read it.
+#[must_use]
+pub fn rfc3339(at: Millis) -> String {
+    let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| at.0.to_string(), |t| t.to_string())
+}
+
+impl Reporter {
+    /// The status now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let membership = self.store.membership();
+        let held = self.held.borrow().clone();
+        let s = self.status.lock();
+        let (state, id, error) = match &s.session {
+            SessionState::Never => ("never", None, None),
+            SessionState::Open { session } => ("open", Some(session.to_string()), None),
+            SessionState::Lost { error } => ("lost", None, Some(error.clone())),
+        };
+        Report {
+            cluster: membership.cluster.to_string(),
+            cluster_id: membership.cluster_id.0,
+            trust_domain: membership.trust_domain.to_string(),
+            federation: membership.federation.to_string(),
+            instance: self.instance.to_string(),
+            not_ready: not_ready(&s, &held),
+            session: SessionReport {
+                state,
+                id,
+                since: rfc3339(s.session_since),
+                last_heard: s.heard.map(rfc3339),
+                synced: s.synced,
+                acknowledged: s.acknowledged.to_string(),
+                error,
+            },
+            view: view_report(&s, &held),
+            source: SourceReport {
+                ready: s.source_ready,
+                unavailable: s.unavailable.clone(),
+                problems: s.problems.clone(),
+            },
+            exports: self.exports(),
+            refused: s.other_refusals.clone(),
+            lanes: self.lane_reports(),
+            certificates: self.certificates(),
+            proxies: s.proxies.values().cloned().collect(),
+            output: OutputReport {
+                files: s.files,
+                foreign: s.foreign.clone(),
+                error: s.output_error.clone(),
+            },
+        }
+    }
+
+    fn exports(&self) -> BTreeMap<String, ExportReport> {
+        let refused = self.status.refused.borrow().clone();
+        let catalog = self.catalog.borrow().clone().unwrap_or_default();
+        let told = catalog.shards.iter().filter_map(|(service, shard)| {
+            let refused = refused.get(service).map(|r| r.message.clone());
+            let silent = refused.is_none() && shard.notes.is_empty();
+            (!silent).then(|| (service.to_string(), ExportReport { refused, notes: shard.notes.clone() }))
+        });
+        told.collect()
+    }
+
+    fn lane_reports(&self) -> BTreeMap<String, LaneReport> {
+        let lanes = self.lanes.borrow().clone();
+        let report = |lane: &crate::lanes::Lane| LaneReport {
+            verdict: match lane.verdict {
+                None => "unknown",
+                Some(LaneVerdict::Up) => "up",
+                Some(LaneVerdict::Down) => "down",
+            },
+            since: rfc3339(Millis(lane.since_ms)),
+            rtt_us: lane.rtt_us,
+            error: lane.error.clone(),
+        };
+        lanes.all().iter().map(|(cluster, lane)| (cluster.to_string(), report(lane))).collect()
+    }
+
+    fn certificates(&self) -> BTreeMap<&'static str, CertificateReport> {
+        let report = |svid: sealane_trust::svid::Svid| CertificateReport {
+            spiffe_id: svid.spiffe_id.to_string(),
+            not_after: rfc3339(svid.not_after),
+        };
+        let (agent, serving) = (self.store.identity().current(), self.serving.current());
+        BTreeMap::from([("agent", report(agent)), ("serving", report(serving))])
+    }
+
+    /// Why proxies can not be served yet; `None` when they can.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        let held = self.held.borrow().clone();
+        not_ready(&self.status.lock(), &held)
+    }
+}
+
+fn not_ready(s: &Inner, held: &Held) -> Option<String> {
+    if !s.source_ready {
+        let reason = s.unavailable.as_deref().unwrap_or("being read");
+        return Some(format!("the manifests were not read whole yet: {reason}"));
+    }
+    (held.origin == Origin::Nothing).then(|| "no view came yet from the store, and none is on disk".to_owned())
+}
+
+fn view_report(s: &Inner, held: &Held) -> ViewReport {
+    ViewReport {
+        origin: held.origin,
+        connected: s.watching,
+        since: rfc3339(s.watch_since),
+        revision: held.revision.to_string(),
+        imports: held.imports().count(),
+        peers: held.peers().count(),
+        error: s.watch_error.clone(),
+        disk_error: s.persist_error.clone(),
+    }
+}

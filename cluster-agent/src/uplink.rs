@@ -1,0 +1,69 @@
+//! The agent's two streams to the store: its catalog upwards, its view downwards. It only ever dials out.
+//!
+//! Each stream is one loop: connect to any server, go on until something ends it, say so, wait, begin again.
+
+mod changes;
+mod export;
+mod session;
+mod watch;
+
+pub use changes::Upward;
+pub use export::{ExportLoop, keep_exporting};
+pub use watch::{WatchLoop, keep_watching, persist};
+
+use sealane_trust::grpc::ChannelError;
+use std::time::Duration;
+
+/// The shortest bound of a wait between tries.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between tries.
+const MOST: Duration = Duration::from_secs(5);
+/// How long a server may take to answer the first message of a stream.
+const OPENING: Duration = Duration::from_secs(5);
+/// The largest message that is taken from a server. One delta has 256 KiB or one large item.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// The life of a lease: after being shut out by another instance we stay away for this long.
+const TTL: Duration = Duration::from_secs(5);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The store ended it or could not be reached.
+    #[error("{}: {}", .0.code(), .0.message())]
+    Call(Box<tonic::Status>),
+    /// The known servers' addresses are unusable.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// Another instance of this cluster's agent shut us out.
+    #[error("{0}")]
+    Fenced(String),
+    /// The view was refused.
+    #[error(transparent)]
+    View(#[from] crate::view::ViewError),
+    /// A message is not a domain value.
+    #[error(transparent)]
+    Invalid(#[from] sealane_proto::Invalid),
+    /// The server broke the protocol.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    /// The server went silent.
+    #[error("the server has not answered for {0:?}")]
+    Silent(Duration),
+    /// The server ended the stream in order.
+    #[error("the server ended the stream")]
+    Ended,
+    /// No random bytes for a session id.
+    #[error(transparent)]
+    Random(#[from] sealane_trust::RandomError),
+}
+
+impl From<tonic::Status> for StreamError {
+    fn from(status: tonic::Status) -> Self {
+        let fenced = matches!(status.code(), tonic::Code::Aborted | tonic::Code::FailedPrecondition)
+            && (status.message().contains("took this cluster over") || status.message().contains("newer session"));
+        if fenced {
+            return StreamError::Fenced(status.message().to_owned());
+        }
+        StreamError::Call(Box::new(status))
+    }
+}

@@ -1,0 +1,201 @@
+//! The catalog stream: one session after another.
+
+use super::changes::Upward;
+use super::session::Session;
+use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, TTL};
+use crate::backoff::Backoff;
+use crate::catalog::{Catalog, Own};
+use crate::lanes::Verdicts;
+use crate::status::{SessionState, Status};
+use crate::store::Store;
+use sealane_core::identity::{FederationId, InstanceId, SessionId};
+use sealane_proto::federation::v1 as wire;
+use sealane_proto::federation::v1::catalog_client::CatalogClient;
+use sealane_proto::federation::v1::export_reply::Kind as Reply;
+use sealane_proto::federation::v1::export_request::Kind as Request;
+use sealane_proto::hello;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+/// How often the store hears from us.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long a server may leave a heartbeat or a write unanswered before another one is tried.
+const SILENCE: Duration = Duration::from_secs(6);
+/// Messages that may wait for the connection: one write and heartbeats, which are worthless when late.
+const OUTGOING: usize = 4;
+
+/// What the loop needs.
+#[derive(Debug, Clone)]
+pub struct ExportLoop {
+    /// The way to the store.
+    pub store: Arc<Store>,
+    /// This installation.
+    pub instance: InstanceId,
+    /// Who this cluster is.
+    pub own: Arc<Own>,
+    /// What it exports; `None` until its source was read whole.
+    pub catalog: watch::Receiver<Option<Arc<Catalog>>>,
+    /// Its lanes.
+    pub lanes: watch::Receiver<Arc<Verdicts>>,
+    /// Where what happens is told.
+    pub status: Arc<Status>,
+}
+
+/// Keeps a session open until stopped. It begins once the catalog is known as a whole: a session without one would
+/// have the store drop everything.
+pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
+    let mut backoff = Backoff::new(FIRST, MOST);
+    tokio::select! {
+        () = stop.cancelled() => return,
+        ready = inner.catalog.wait_for(Option::is_some) => if ready.is_err() { return },
+    }
+    loop {
+        let began = Instant::now();
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = inner.session() => ended,
+        };
+        let Err(error) = ended;
+        if began.elapsed() > MOST {
+            backoff.reset();
+        }
+        let mut pause = backoff.next();
+        if let StreamError::Fenced(by) = &error {
+            pause += TTL;
+            tracing::warn!(instance = %inner.instance, reason = by, "shut out by another agent instance");
+        } else {
+            tracing::info!(error = %error, retry_in = ?pause, "catalog stream ended");
+        }
+        inner.status.session(SessionState::Lost { error: error.to_string() });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+impl ExportLoop {
+    fn upward(&mut self) -> Upward {
+        let catalog = self.catalog.borrow_and_update().clone().unwrap_or_default();
+        let lanes = self.lanes.borrow_and_update().clone();
+        Upward { own: self.own.clone(), catalog, lanes }
+    }
+
+    async fn session(&mut self) -> Result<std::convert::Infallible, StreamError> {
+        let id = SessionId(sealane_trust::random()?);
+        let federation = self.store.membership().federation;
+        let (sender, receiver) = mpsc::channel(OUTGOING);
+        let open = wire::Open {
+            hello: Some(hello::hello(Some(federation))),
+            session: id.0.to_vec(),
+            instance: self.instance.0.to_vec(),
+        };
+        send(&sender, Request::Open(open)).await?;
+        let mut client = CatalogClient::new(self.store.channel()?).max_decoding_message_size(MAX_MESSAGE);
+        let opening = async {
+            let mut replies = client.export(ReceiverStream::new(receiver)).await?.into_inner();
+            opened(next(&mut replies).await?, federation)?;
+            let digested = self.upward();
+            send(&sender, Request::Digests(digested.digests())).await?;
+            match next(&mut replies).await? {
+                Reply::Want(want) => Ok((replies, Session::begin(digested, want)?)),
+                _ => Err(StreamError::Protocol("something else than what it wants".to_owned())),
+            }
+        };
+        let (replies, session) =
+            timeout(OPENING, opening).await.unwrap_or(Err(StreamError::Silent(OPENING)))?;
+        self.status.session(SessionState::Open { session: id });
+        tracing::info!(session = %id, "catalog session open");
+        self.converse(session, sender, replies).await
+    }
+
+    async fn converse(
+        &mut self,
+        mut session: Session,
+        sender: mpsc::Sender<wire::ExportRequest>,
+        mut replies: Streaming<wire::ExportReply>,
+    ) -> Result<std::convert::Infallible, StreamError> {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut beats = 0;
+        let mut heard = Instant::now();
+        loop {
+            let desired = self.upward();
+            if let Some(write) = session.next(&desired) {
+                send(&sender, Request::Write(write)).await?;
+            }
+            tokio::select! {
+                reply = next(&mut replies) => {
+                    heard = Instant::now();
+                    self.on_reply(&mut session, reply?)?;
+                }
+                changed = self.catalog.changed() => changed.map_err(|_| StreamError::Ended)?,
+                changed = self.lanes.changed() => changed.map_err(|_| StreamError::Ended)?,
+                _ = heartbeat.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Err(StreamError::Silent(SILENCE));
+                    }
+                    beats += 1;
+                    send(&sender, Request::Heartbeat(wire::Heartbeat { number: beats })).await?;
+                }
+            }
+        }
+    }
+
+    fn on_reply(&self, session: &mut Session, reply: Reply) -> Result<(), StreamError> {
+        match reply {
+            Reply::Written(written) => {
+                let done = session.on_written(written)?;
+                for (service, refusal) in done.services.iter().filter_map(|(s, r)| Some((s, r.as_ref()?))) {
+                    tracing::warn!(%service, reason = refusal.message, "the store refused an export");
+                }
+                for refusal in &done.others {
+                    tracing::warn!(reason = refusal.message, "the store refused a change");
+                }
+                self.status.written(done.revision, done.services, done.others, done.synced);
+                Ok(())
+            }
+            Reply::Heartbeat(_) => {
+                self.status.heard();
+                Ok(())
+            }
+            Reply::Opened(_) | Reply::Want(_) => Err(StreamError::Protocol("a second opening".to_owned())),
+        }
+    }
+}
+
+fn opened(reply: Reply, federation: FederationId) -> Result<(), StreamError> {
+    let Reply::Opened(opened) = reply else {
+        return Err(StreamError::Protocol("something else than an opening".to_owned()));
+    };
+    let theirs = opened.hello.unwrap_or_default();
+    hello::negotiate(&hello::hello(None), &theirs).map_err(crate::view::ViewError::from)?;
+    match hello::federation(&theirs)? {
+        Some(id) if id == federation => Ok(()),
+        found => Err(crate::view::ViewError::WrongFederation {
+            found: found.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            pinned: federation,
+        }
+        .into()),
+    }
+}
+
+async fn send(sender: &mpsc::Sender<wire::ExportRequest>, kind: Request) -> Result<(), StreamError> {
+    let message = wire::ExportRequest { kind: Some(kind) };
+    // A connection that takes nothing for so long is as good as gone.
+    match timeout(SILENCE, sender.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(StreamError::Ended),
+        Err(_) => Err(StreamError::Silent(SILENCE)),
+    }
+}
+
+async fn next(replies: &mut Streaming<wire::ExportReply>) -> Result<Reply, StreamError> {
+    let message = replies.message().await?.ok_or(StreamError::Ended)?;
+    message.kind.ok_or_else(|| StreamError::Protocol("an empty message".to_owned()))
+}

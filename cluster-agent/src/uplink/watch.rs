@@ -1,0 +1,147 @@
+//! The view stream, and the view's way to disk.
+
+use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError};
+use crate::backoff::Backoff;
+use crate::status::Status;
+use crate::store::Store;
+use crate::view::{self, Held, Origin, Receiver, Step};
+use sealane_core::identity::FederationId;
+use sealane_core::time::Revision;
+use sealane_proto::Wire;
+use sealane_proto::federation::v1 as wire;
+use sealane_proto::federation::v1::discovery_client::DiscoveryClient;
+use sealane_proto::federation::v1::watch_request::Kind as Request;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+/// The view is written to disk at most this often.
+const PERSIST: Duration = Duration::from_millis(200);
+/// Messages that may wait for the connection; acknowledgements that find no room are dropped for later ones.
+const OUTGOING: usize = 4;
+
+/// What the loop needs.
+#[derive(Debug)]
+pub struct WatchLoop {
+    /// The way to the store.
+    pub store: Arc<Store>,
+    /// Where the view goes, and what is held at the start.
+    pub held: watch::Sender<Arc<Held>>,
+    /// Where what happens is told.
+    pub status: Arc<Status>,
+}
+
+/// Keeps watching until stopped.
+pub async fn keep_watching(inner: WatchLoop, stop: CancellationToken) {
+    let mut backoff = Backoff::new(FIRST, MOST);
+    loop {
+        let began = Instant::now();
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = inner.stream() => ended,
+        };
+        let Err(error) = ended;
+        if began.elapsed() > MOST {
+            backoff.reset();
+        }
+        let pause = backoff.next();
+        match &error {
+            StreamError::View(_) => tracing::warn!(error = %error, "the store's view was refused, the last one stands"),
+            _ => tracing::info!(error = %error, retry_in = ?pause, "view stream ended"),
+        }
+        inner.status.watch_lost(&error.to_string());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+impl WatchLoop {
+    async fn stream(&self) -> Result<std::convert::Infallible, StreamError> {
+        let membership = self.store.membership();
+        let held = self.held.borrow().clone();
+        let mut receiver = Receiver::new(membership.federation, membership.cluster, held);
+        let (sender, requests) = mpsc::channel(OUTGOING);
+        send(&sender, Request::Subscribe(receiver.subscribe())).await?;
+        let mut client = DiscoveryClient::new(self.store.channel()?).max_decoding_message_size(MAX_MESSAGE);
+        let call = timeout(OPENING, client.watch(ReceiverStream::new(requests))).await;
+        let mut replies = call.map_err(|_| StreamError::Silent(OPENING))??.into_inner();
+        loop {
+            let message = replies.message().await?.ok_or(StreamError::Ended)?;
+            let kind = message.kind.ok_or_else(|| StreamError::Protocol("an empty message".to_owned()))?;
+            match receiver.on(kind) {
+                Ok(Step::Wait) => {}
+                Ok(Step::Publish(held)) => {
+                    let revision = held.revision;
+                    self.status.watching(revision);
+                    self.held.send_replace(held);
+                    applied(&sender, revision, String::new());
+                }
+                Ok(Step::Resubscribe(reason)) => {
+                    tracing::info!(reason, "resume refused, comparing digests");
+                    send(&sender, Request::Subscribe(receiver.resubscribe())).await?;
+                }
+                Err(error) => {
+                    applied(&sender, self.held.borrow().revision, error.to_string());
+                    // The refusal should reach the server before the stream is dropped.
+                    tokio::task::yield_now().await;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+fn applied(sender: &mpsc::Sender<wire::WatchRequest>, revision: Revision, error: String) {
+    let applied = wire::Applied { revision: Some(revision.to_wire()), error };
+    // When there is no room the server has not read the last ones; a later one will tell it more.
+    let _ = sender.try_send(wire::WatchRequest { kind: Some(Request::Applied(applied)) });
+}
+
+async fn send(sender: &mpsc::Sender<wire::WatchRequest>, kind: Request) -> Result<(), StreamError> {
+    sender.send(wire::WatchRequest { kind: Some(kind) }).await.map_err(|_| StreamError::Ended)
+}
+
+/// Keeps the view on disk as it changes, and once more when stopped.
+pub async fn persist(
+    path: PathBuf,
+    federation: FederationId,
+    mut held: watch::Receiver<Arc<Held>>,
+    status: Arc<Status>,
+    stop: CancellationToken,
+) {
+    let mut kept = held.borrow_and_update().clone();
+    loop {
+        let stopped = tokio::select! {
+            () = stop.cancelled() => true,
+            changed = held.changed() => changed.is_err(),
+        };
+        let now = held.borrow_and_update().clone();
+        if now.origin == Origin::Store && !Arc::ptr_eq(&now, &kept) {
+            let path = path.clone();
+            kept = now.clone();
+            let saved = tokio::task::spawn_blocking(move || view::save(&path, federation, &now)).await;
+            let error = match saved {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = &error {
+                tracing::error!(error, "can not keep the view on disk: a restart without the store would go back");
+            }
+            status.persisted(error);
+        }
+        if stopped {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(PERSIST) => {}
+        }
+    }
+}
