@@ -12,7 +12,7 @@
 use crate::consensus::inbox::{Control, Inbox, Waiting};
 use crate::consensus::machine::StateMachine;
 use crate::consensus::node::Input;
-use crate::consensus::status::RaftStatus;
+use crate::consensus::status::{Progress, RaftStatus};
 use crate::consensus::transport::Link;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -232,9 +232,10 @@ impl<M: StateMachine> Replica<M> {
             self.change(ConfChangeType::AddLearnerNode, server, deadline).await?;
         }
         let mut status = self.status();
+        // Raft takes a new server for active; only what it has on its disk proves that it is there.
+        let near = |p: &Progress, commit| p.active && p.matched > 0 && p.matched + PROMOTE_WITHIN >= commit;
         let caught_up = |s: &RaftStatus| {
-            let near = s.progress.get(&server).is_some_and(|p| p.active && p.matched + PROMOTE_WITHIN >= s.commit);
-            !s.is_leader() || near
+            !s.is_leader() || s.progress.get(&server).is_some_and(|p| near(p, s.commit))
         };
         match timeout_at(deadline, status.wait_for(caught_up)).await {
             Ok(Ok(s)) if !s.is_leader() => return Err(ChangeError::NotLeader { leader: s.leader }),
