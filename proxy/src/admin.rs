@@ -44,7 +44,7 @@ impl Shown {
         }
         match self.context.get() {
             None => Err("no identity yet"),
-            Some(context) if context.current.load().version == 0 => Err("no configuration yet"),
+            Some(context) if !context.current.load().configured() => Err("no configuration yet"),
             Some(_) => Ok(()),
         }
     }

@@ -172,7 +172,7 @@ async fn serve(args: Args, drain: Drain) -> anyhow::Result<Background> {
     }
     // Nobody is served by guesses: the first configuration, saved or from the agent, comes before the first connection.
     let mut changes = context.current.changes();
-    while context.current.load().version == 0 && changes.changed().await.is_ok() {}
+    while !context.current.load().configured() && changes.changed().await.is_ok() {}
     let gate = Gate::new(limits(&args));
     match args.role {
         Role::Sidecar => background.spawn(sidecar::serve(Arc::clone(&context), gate, listeners.inbound)),
@@ -250,3 +250,6 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
     };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

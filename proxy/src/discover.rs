@@ -7,6 +7,7 @@ pub(crate) mod build;
 pub(crate) mod items;
 pub(crate) mod persist;
 
+use crate::probe::Round;
 use crate::snapshot::Current;
 use crate::telemetry::Metrics;
 use build::Builder;
@@ -107,7 +108,7 @@ impl Discovery {
     }
 
     /// Follows the agent for ever; probe results go up with it.
-    pub(crate) async fn run(mut self, mut probes: mpsc::Receiver<wire::ProbeResult>) {
+    pub(crate) async fn run(mut self, mut probes: mpsc::Receiver<Round>) {
         let mut failures = 0u32;
         loop {
             let began = Instant::now();
@@ -124,7 +125,7 @@ impl Discovery {
         }
     }
 
-    async fn stream(&mut self, probes: &mut mpsc::Receiver<wire::ProbeResult>) -> Result<std::convert::Infallible, StreamError> {
+    async fn stream(&mut self, probes: &mut mpsc::Receiver<Round>) -> Result<std::convert::Infallible, StreamError> {
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         send(&requests, Request::Hello(self.hello.clone()))?;
         let mut client = ConfigClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
@@ -144,8 +145,8 @@ impl Discovery {
                     Some(Reply::Delta(delta)) => send(&requests, Request::Applied(self.apply(delta)?))?,
                     Some(Reply::Welcome(_)) | None => return Err(StreamError::NoWelcome),
                 },
-                Some(result) = probes.recv() => {
-                    send(&requests, Request::Probes(wire::ProbeReport { results: vec![result] }))?;
+                Some(results) = probes.recv() => {
+                    send(&requests, Request::Probes(wire::ProbeReport { results }))?;
                 }
                 () = tokio::time::sleep_until(save_at.unwrap_or_else(Instant::now)), if save_at.is_some() => self.save().await,
             }

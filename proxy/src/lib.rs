@@ -10,6 +10,7 @@ pub mod args;
 mod authorize;
 mod balance;
 mod connections;
+mod detect;
 mod discover;
 mod drain;
 mod gate;

@@ -3,6 +3,7 @@
 //! What costs work for a connection (TLS configurations, names) is made here, once a change, not once a connection.
 
 use crate::balance::Health;
+use crate::detect::Speaks;
 use arc_swap::ArcSwap;
 use sealane_core::endpoint::GatewayAddress;
 use sealane_core::identity::SpiffeId;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 /// Everything the agent told us, made ready for use.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// The agent's version of it; 0 before any.
+    /// The agent's version of it.
     pub(crate) version: u64,
     /// The view that it was made from.
     pub(crate) revision: Revision,
@@ -69,8 +70,17 @@ pub(crate) struct Outbound {
     pub(crate) service: ServiceKey,
     /// Its own addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// For each Service port where its connections may go, best tier first.
-    pub(crate) ports: BTreeMap<u16, Vec<Arc<Choice>>>,
+    /// Its Service ports.
+    pub(crate) ports: BTreeMap<u16, OutboundPort>,
+}
+
+/// A port of an import.
+#[derive(Debug)]
+pub(crate) struct OutboundPort {
+    /// What is spoken there.
+    pub(crate) speaks: Speaks,
+    /// Where its connections may go, best tier first.
+    pub(crate) choices: Vec<Arc<Choice>>,
 }
 
 /// One place that a connection to an import may go to.
@@ -211,14 +221,12 @@ impl fmt::Display for Via {
     }
 }
 
-impl Outbound {
-    /// What to dial for a port.
-    pub(crate) fn choices(&self, port: u16) -> Option<&[Arc<Choice>]> {
-        self.ports.get(&port).map(Vec::as_slice)
-    }
-}
-
 impl Snapshot {
+    /// Whether any configuration has come.
+    pub(crate) fn configured(&self) -> bool {
+        self.cluster.is_some()
+    }
+
     /// The import that an address and port belong to.
     pub(crate) fn import_at(&self, address: SocketAddr) -> Option<&Arc<Outbound>> {
         let outbound = self.outbound.get(self.by_address.get(&address.ip())?)?;

@@ -30,6 +30,15 @@ pub(crate) fn alert_of(error: &io::Error) -> Option<rustls::AlertDescription> {
     }
 }
 
+/// A handshake's error in words: our own reasons as they were given, not as the TLS library wraps them.
+pub(crate) fn why(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(reason))) => reason.0.to_string(),
+        _ => error.to_string(),
+    }
+}
+
 /// Whether the peer refused us for who we are: trying another of its kind would not help.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     use rustls::AlertDescription as A;

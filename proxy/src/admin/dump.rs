@@ -127,7 +127,10 @@ fn outbound(outbound: &Outbound) -> OutboundShown {
         service: outbound.service.to_string(),
         addresses: outbound.addresses.iter().map(ToString::to_string).collect(),
         ports: ports
-            .map(|(port, choices)| PortShown { port: *port, candidates: choices.iter().map(|c| candidate(c)).collect() })
+            .map(|(number, port)| PortShown {
+                port: *number,
+                candidates: port.choices.iter().map(|c| candidate(c)).collect(),
+            })
             .collect(),
     }
 }

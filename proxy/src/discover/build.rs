@@ -4,7 +4,8 @@
 use super::items::{Change, InboundItem, Item, Key, OutboundItem, PeerItem, TargetItem};
 use crate::authorize::{Admits, Domains};
 use crate::balance::Health;
-use crate::snapshot::{Choice, Dial, Inbound, Outbound, Peer, Place, Snapshot, Unusable, Via, gateway_identity, tls_name};
+use crate::detect;
+use crate::snapshot::{Choice, Dial, Inbound, Outbound, OutboundPort, Peer, Place, Snapshot, Unusable, Via, gateway_identity, tls_name};
 use crate::tls;
 use rustls::pki_types::CertificateDer;
 use sealane_core::endpoint::{GatewayAddress, GatewayHost};
@@ -245,7 +246,7 @@ impl Builder {
                 self.choices(&item.import.service, port, candidate, &mut choices);
             }
             choices.sort_by_key(|c: &Arc<Choice>| c.tier);
-            ports.insert(port.port, choices);
+            ports.insert(port.port, OutboundPort { speaks: detect::declared(port), choices });
         }
         Outbound { service: item.import.service.clone(), addresses: item.addresses.clone(), ports }
     }

@@ -132,6 +132,6 @@ async fn probed(context: &Context, pass: &Pass, arrived: Arrived, snapshot: &Sna
             let _ = timeout(PROBE_CLOSE, stream.shutdown()).await;
             connection.end(Verdict::Closed, "");
         }
-        Err(error) => connection.end(Verdict::Refused, format!("handshake: {error}")),
+        Err(error) => connection.end(Verdict::Refused, format!("handshake: {}", tls::why(&error))),
     }
 }

@@ -165,7 +165,7 @@ pub(crate) async fn terminate(
     };
     let mut stream = match handshake {
         Ok(stream) => stream,
-        Err(error) => return connection.end(Verdict::Refused, format!("handshake: {error}")),
+        Err(error) => return connection.end(Verdict::Refused, format!("handshake: {}", tls::why(&error))),
     };
     pass.settle();
     match identify(context, &stream, &connection) {

@@ -1,7 +1,7 @@
 //! The side that dials: connected means that the handshake finished with one of exactly the identities expected.
 
 use crate::snapshot::Dial;
-use crate::tls::{ALPN, ClientStream, HANDSHAKE, alert_of};
+use crate::tls::{ALPN, ClientStream, HANDSHAKE, alert_of, why};
 use crate::wire::Wire;
 use sealane_core::endpoint::{GatewayAddress, GatewayHost};
 use sealane_core::identity::SpiffeId;
@@ -50,7 +50,7 @@ pub(crate) enum DialError {
         source: io::Error,
     },
     /// No handshake, or with the wrong peer.
-    #[error("no handshake with {address}: {source}")]
+    #[error("no handshake with {address}: {}", why(.source))]
     Handshake {
         /// With whom.
         address: SocketAddr,

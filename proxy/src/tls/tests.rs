@@ -18,6 +18,10 @@ impl Ca {
         Ca(Authority::root(&domain, "test", Self::validity()).unwrap())
     }
 
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.0
+    }
+
     fn validity() -> Validity {
         Validity::starting(sealane_trust::clock::now(), Duration::from_secs(3600))
     }

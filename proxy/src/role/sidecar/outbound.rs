@@ -6,6 +6,7 @@
 
 use crate::balance::{Standing, now_ms};
 use crate::connections::Connection;
+use crate::detect::Speaks;
 use crate::listen::explicit::ImportPort;
 use crate::pick::{Seen, pick};
 use crate::role::Context;
@@ -26,7 +27,7 @@ const ALL_ATTEMPTS: Duration = Duration::from_secs(15);
 const MAX_ATTEMPTS: usize = 8;
 
 /// Serves a connection of a local application.
-pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream, from: SocketAddr, import: ImportPort) {
+pub(crate) async fn serve(context: Arc<Context>, client: TcpStream, from: SocketAddr, import: ImportPort) {
     if context.drain.open() > context.max_outbound {
         context.metrics.turned_away("too_many_connections");
         return reset_on_drop(&client);
@@ -35,21 +36,28 @@ pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream, from: So
     let outbound = snapshot.outbound.get(&import.service).cloned();
     drop(snapshot);
     let connection = context.connections.begin(Direction::Outbound, outbound.as_ref().map(|o| &o.service), from);
-    let Some(choices) = outbound.as_deref().and_then(|o| o.choices(import.port)) else {
+    let Some(port) = outbound.as_deref().and_then(|o| o.ports.get(&import.port)) else {
         reset_on_drop(&client);
         let ImportPort { service, port } = &import;
         return connection.end(Verdict::Refused, format!("{service} port {port} is not imported here"));
     };
+    match port.speaks {
+        Speaks::Opaque => opaque(&context, client, &port.choices, connection).await,
+    }
+}
+
+/// Bytes: one connection for one connection.
+async fn opaque(context: &Context, mut client: TcpStream, choices: &[Arc<Choice>], connection: Connection) {
     let mut attempts = Attempts::new(choices);
     loop {
-        let Some((stream, choice, dial)) = attempts.next(&context, &connection).await else {
+        let Some((stream, choice, dial)) = attempts.next(context, &connection).await else {
             reset_on_drop(&client);
             return connection.end(Verdict::Refused, attempts.reasons);
         };
         match carry(&mut client, stream, dial, &connection).await {
             Ok(()) => return connection.end(Verdict::Closed, ""),
             Err(Ended::Retry(why)) => {
-                attempts.failed(&context, choice, &why);
+                attempts.failed(context, choice, &why);
             }
             Err(Ended::For(verdict, why)) => {
                 reset_on_drop(&client);

@@ -230,7 +230,7 @@ async fn probes_prove_the_gateway_identity() {
     let good = at(chain.gateway_address);
     chain.client.tell(vec![Item::Peer(good)]);
     tokio::spawn(crate::probe::follow(Arc::clone(&chain.client.context), results));
-    let up = probed.recv().await.unwrap();
+    let up = probed.recv().await.unwrap().remove(0);
     assert_eq!((up.cluster.as_str(), up.ok, up.error.as_str()), ("west", true, ""));
     let seen = &chain.gateway.connections("probe", 1).await[0];
     assert_eq!(seen["peer_identity"], "spiffe://east.test/ns/shop/sa/web");
@@ -238,7 +238,7 @@ async fn probes_prove_the_gateway_identity() {
     let sidecar = chain.server.sidecar().await;
     let wrong = PeerItem { probes: vec![gateway_address(sidecar)], ..chain.west.peer(false) };
     chain.client.tell(vec![Item::Peer(wrong)]);
-    let down = async { loop { if let Some(result) = probed.recv().await && !result.ok { return result } } };
+    let down = async { loop { let result = probed.recv().await.unwrap().remove(0); if !result.ok { return result } } };
     let down = tokio::time::timeout(Duration::from_secs(10), down).await.unwrap();
     assert!(down.error.contains("UnrecognisedName"), "{}", down.error);
 }
