@@ -13,9 +13,10 @@ pub use directory::{Directory, Identity};
 pub use init::init;
 pub use join::join;
 pub use recover::recover;
-pub use serve::{Listeners, Running, start};
+pub use serve::{Listeners, Running, start, start_sized};
 
 use crate::args::{Args, Command, RunArgs};
+use crate::consensus::node::NodeConfig;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +40,10 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let directory = Directory::load(&args.dir)?;
     let listeners = listen(&args, &directory).await?;
-    let mut running = start(directory, listeners).await?;
+    let defaults = NodeConfig::default();
+    let tail_entries = defaults.tail_entries.min(args.snapshot_entries / 2);
+    let node = NodeConfig { snapshot_entries: args.snapshot_entries, tail_entries, ..defaults };
+    let mut running = start_sized(directory, listeners, node).await?;
     tracing::info!(
         address = %running.address,
         status = %running.status_address,

@@ -102,6 +102,10 @@ pub struct RunArgs {
     /// Where to serve metrics over plain HTTP; a loopback address. Port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub metrics_listen: SocketAddr,
+    /// After how many log entries the next snapshot is due; the log is cut below it. Half as many stay in the log for
+    /// servers that were away for a short time.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
+    pub snapshot_entries: u64,
 }
 
 /// `recover`.

@@ -2,6 +2,7 @@
 
 use super::directory::Directory;
 use super::{membership, plain};
+use crate::consensus::node::NodeConfig;
 use crate::consensus::open::{Bootstrap, Config, open};
 use crate::consensus::replica::Replica;
 use crate::consensus::transport::grpc::GrpcTransport;
@@ -95,7 +96,19 @@ impl Running {
 /// # Errors
 /// When its keys, its storage or a listener refuse.
 pub async fn start(directory: Directory, listeners: Listeners) -> anyhow::Result<Running> {
-    let serving = assemble(&directory).await?;
+    start_sized(directory, listeners, NodeConfig::default()).await
+}
+
+/// The same, with other sizes and times of the consensus.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_sized(
+    directory: Directory,
+    listeners: Listeners,
+    node: NodeConfig,
+) -> anyhow::Result<Running> {
+    let serving = assemble(&directory, node).await?;
     let (address, status_address) = (listeners.grpc.local_addr()?, listeners.status.local_addr()?);
     let metrics_address = listeners.metrics.local_addr()?;
     let (tasks, stop, revocations) = (TaskTracker::new(), CancellationToken::new(), Revocations::none());
@@ -118,11 +131,11 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     }
 }
 
-async fn assemble(directory: &Directory) -> anyhow::Result<Serving> {
+async fn assemble(directory: &Directory, node: NodeConfig) -> anyhow::Result<Serving> {
     let me = &directory.identity;
     let pki = Arc::new(Pki::load(&directory.path, me.server)?);
     let peers = Peers::new(pki.identity.clone(), pki.bundle.clone(), me.peers.clone());
-    let replica = open_replica(directory, peers.clone()).await?;
+    let replica = open_replica(directory, node, peers.clone()).await?;
     peers.attach(replica.clone());
     let metrics = Metrics::new();
     let writer = Writer::new(replica.clone(), peers.clone(), metrics.clone());
@@ -143,9 +156,13 @@ async fn assemble(directory: &Directory) -> anyhow::Result<Serving> {
     }))
 }
 
-async fn open_replica(directory: &Directory, peers: Arc<Peers>) -> anyhow::Result<Replica<Machine>> {
+async fn open_replica(
+    directory: &Directory,
+    node: NodeConfig,
+    peers: Arc<Peers>,
+) -> anyhow::Result<Replica<Machine>> {
     let me = &directory.identity;
-    let config = Config::new(directory.storage(), me.server, me.federation);
+    let config = Config { node, ..Config::new(directory.storage(), me.server, me.federation) };
     let runtime = Handle::current();
     let dial = Arc::new(move |server| peers.channel(server).ok());
     let opened = tokio::task::spawn_blocking(move || {
