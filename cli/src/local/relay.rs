@@ -95,6 +95,10 @@ async fn accept(listener: TcpListener, target: SocketAddr, record: Arc<Mutex<Rec
 
 async fn carry(client: TcpStream, target: SocketAddr, record: Arc<Mutex<Record>>) {
     let Ok(server) = TcpStream::connect(target).await else { return };
+    // A tap must not slow down what it hears.
+    if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+        return;
+    }
     let (up, down) = {
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         record.streams.extend([Vec::new(), Vec::new()]);
