@@ -48,7 +48,9 @@ impl Range {
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let offset = match (self.base, address) {
-            (IpAddr::V4(base), IpAddr::V4(v4)) => u128::from(v4.to_bits()).checked_sub(u128::from(base.to_bits())),
+            (IpAddr::V4(base), IpAddr::V4(v4)) => {
+                u128::from(v4.to_bits()).checked_sub(u128::from(base.to_bits()))
+            }
             (IpAddr::V6(base), IpAddr::V6(v6)) => v6.to_bits().checked_sub(base.to_bits()),
             _ => None,
         };
@@ -70,7 +72,9 @@ impl FromStr for Range {
         }
         let host = u32::from(range.bits() - prefix);
         let aligned = match base {
-            IpAddr::V4(v4) => host == 32 && v4.to_bits() == 0 || host < 32 && v4.to_bits().trailing_zeros() >= host,
+            IpAddr::V4(v4) => {
+                host == 32 && v4.to_bits() == 0 || host < 32 && v4.to_bits().trailing_zeros() >= host
+            }
             IpAddr::V6(v6) => v6.to_bits().trailing_zeros() >= host,
         };
         if aligned { Ok(range) } else { Err(format!("{text:?} has bits set beyond its prefix")) }
@@ -190,7 +194,8 @@ impl Addresses {
         let size = self.range.size();
         if (self.taken.len() as u64) < size {
             let hash = sealane_trust::sha256(service.to_string().as_bytes());
-            let start = u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]]);
+            let start =
+                u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]]);
             let start = start % size;
             let numbers = (start..size).chain(0..start);
             return numbers.map(|n| self.range.address(n)).find(|a| !self.taken.contains_key(a));
@@ -199,7 +204,10 @@ impl Addresses {
     }
 
     fn write(&self) -> Result<(), AddressError> {
-        let kept = |(service, address): (&ServiceKey, &IpAddr)| Kept { service: service.to_string(), address: *address };
+        let kept = |(service, address): (&ServiceKey, &IpAddr)| Kept {
+            service: service.to_string(),
+            address: *address,
+        };
         let kept: Vec<Kept> = self.given.iter().map(kept).collect();
         let text = serde_json::to_vec_pretty(&kept)
             .map_err(|e| AddressError::Damaged { path: self.path.clone(), reason: e.to_string() })?;

@@ -91,11 +91,19 @@ impl Admin {
                 let end = self.reporter.store.identity().current().not_after.0;
                 let exports = self.reporter.catalog.borrow().as_ref().map_or(0, |c| c.shards.len());
                 match self.metrics.text(&self.reporter.report(), end, exports) {
-                    Ok(body) => text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
+                    Ok(body) => text(
+                        StatusCode::OK,
+                        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                        body,
+                    ),
                     Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{e}\n")),
                 }
             }
-            _ => text(StatusCode::NOT_FOUND, "text/plain", "try /livez, /readyz, /metrics or /status\n".to_owned()),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "text/plain",
+                "try /livez, /readyz, /metrics or /status\n".to_owned(),
+            ),
         }
     }
 }

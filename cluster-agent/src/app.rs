@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::ca::Ca;
 use crate::catalog::Own;
 use crate::config::{ConfigService, PROBES};
+use crate::enroll;
 use crate::identity::{Claim, Grants, IdentityService, write_workload_token};
 use crate::index::Index;
 use crate::lanes::{Lanes, Verdicts};
@@ -20,7 +21,6 @@ use crate::store::Store;
 use crate::uplink::{self, ExportLoop, WatchLoop};
 use crate::view::{self, Held};
 use crate::writer::Writer;
-use crate::enroll;
 use anyhow::{Context, bail};
 use sealane_core::name::NetworkName;
 use sealane_proto::agent::v1::config_server::ConfigServer;
@@ -218,7 +218,13 @@ impl Agent {
     }
 
     /// The loops that turn what is known into what proxies and people get.
-    fn spawn_local(&self, tasks: &TaskTracker, stop: &CancellationToken, addresses: Addresses, writer: Writer) {
+    fn spawn_local(
+        &self,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        addresses: Addresses,
+        writer: Writer,
+    ) {
         let c = &self.channels;
         tasks.spawn(loops::make_common(
             loops::CommonInputs {
@@ -256,7 +262,8 @@ impl Agent {
             status: self.status.clone(),
         };
         tasks.spawn(uplink::keep_exporting(export, stop.clone()));
-        let watch = WatchLoop { store: self.store.clone(), held: c.held.clone(), status: self.status.clone() };
+        let watch =
+            WatchLoop { store: self.store.clone(), held: c.held.clone(), status: self.status.clone() };
         tasks.spawn(uplink::keep_watching(watch, stop.clone()));
         tasks.spawn(uplink::persist(
             self.state.view(),
@@ -327,7 +334,8 @@ impl Agent {
             revocations: Revocations::none(),
             shutdown: stop.clone(),
         };
-        let routes = tonic::service::Routes::new(IdentityServer::new(identity)).add_service(ConfigServer::new(config));
+        let routes =
+            tonic::service::Routes::new(IdentityServer::new(identity)).add_service(ConfigServer::new(config));
         tasks.spawn(sealane_trust::grpc::serve(acceptor, routes));
         let upkeep = loops::upkeep(self.ca.clone(), self.serving.clone(), SERVING_TTL, grants, stop.clone());
         tasks.spawn(upkeep);

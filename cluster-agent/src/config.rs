@@ -169,11 +169,12 @@ fn keep<K: Ord, V: PartialEq>(
 /// and whether the store hears of it or not. What the store computes from the same lanes is the same.
 #[must_use]
 pub fn avoid(import: &Arc<Import>, verdicts: &Verdicts) -> Arc<Import> {
-    let tier = |cluster: &ClusterName, tier: Tier| match (tier, verdicts.get(cluster).map(|(verdict, _)| verdict)) {
-        (Tier::Remote, Some(LaneVerdict::Down)) => Tier::Avoided,
-        (Tier::Avoided, Some(LaneVerdict::Up)) => Tier::Remote,
-        (same, _) => same,
-    };
+    let tier =
+        |cluster: &ClusterName, tier: Tier| match (tier, verdicts.get(cluster).map(|(verdict, _)| verdict)) {
+            (Tier::Remote, Some(LaneVerdict::Down)) => Tier::Avoided,
+            (Tier::Avoided, Some(LaneVerdict::Up)) => Tier::Remote,
+            (same, _) => same,
+        };
     if import.candidates.iter().all(|c| tier(&c.cluster, c.tier) == c.tier) {
         return import.clone();
     }

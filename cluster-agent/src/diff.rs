@@ -19,7 +19,8 @@ pub fn diff<'a>(written: &'a BTreeMap<String, String>, desired: &'a Output) -> V
         .iter()
         .filter(|(path, text)| written.get(*path) != Some(*text))
         .map(|(path, text)| Action::Write(path, text));
-    let removals = written.keys().filter(|path| !desired.contains_key(*path)).map(|path| Action::Remove(path));
+    let removals =
+        written.keys().filter(|path| !desired.contains_key(*path)).map(|path| Action::Remove(path));
     writes.chain(removals).collect()
 }
 

@@ -35,7 +35,9 @@ pub enum EnrollError {
     #[error("the join token is for a federation server: make one with `sealane token create --cluster NAME`")]
     NotForACluster,
     /// No token was given and the cluster has not joined.
-    #[error("this cluster has not joined: give --join-token-file (from `sealane token create --cluster NAME`)")]
+    #[error(
+        "this cluster has not joined: give --join-token-file (from `sealane token create --cluster NAME`)"
+    )]
     NoToken,
     /// The store refused.
     #[error("{}: {}", .0.code(), .0.message())]
@@ -77,7 +79,11 @@ impl EnrollError {
         match self {
             EnrollError::Call(status) => !matches!(
                 status.code(),
-                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::NotFound | Code::AlreadyExists
+                Code::PermissionDenied
+                    | Code::Unauthenticated
+                    | Code::InvalidArgument
+                    | Code::NotFound
+                    | Code::AlreadyExists
             ),
             _ => false,
         }
@@ -126,7 +132,8 @@ pub async fn join(state: &StateDir, token: &JoinToken) -> Result<Membership, Enr
     let pinned = Arc::new(PinnedRoot::new(token.root_hash));
     let tls = tls::client_config(None, pinned.clone(), &[tls::ALPN_H2]);
     let channel = channel(&token.endpoints, tls, &DialOptions::default())?;
-    let request = wire::JoinRequest { secret: token.secret().to_vec(), csr: Csr::create(&key)?.der().to_vec() };
+    let request =
+        wire::JoinRequest { secret: token.secret().to_vec(), csr: Csr::create(&key)?.der().to_vec() };
     let reply = bounded(EnrollClient::new(channel).join(request)).await?;
     let bundle = pinned.bundle().ok_or_else(|| EnrollError::Reply("no server was verified".to_owned()))?;
     let membership = membership(&reply, token.federation, &bundle)?;
@@ -135,11 +142,18 @@ pub async fn join(state: &StateDir, token: &JoinToken) -> Result<Membership, Enr
     let identity = Identity::new(chain, &key)?;
     check_identity(&identity, &membership)?;
     write_identity(state, &identity, &key)?;
-    file::write(&state.federation_roots(), pem::encode_certificates(roots.roots()).as_bytes(), Access::Public)?;
+    file::write(
+        &state.federation_roots(),
+        pem::encode_certificates(roots.roots()).as_bytes(),
+        Access::Public,
+    )?;
     // Last: with this file the cluster has joined.
     state.set_membership(&membership)?;
-    std::fs::remove_file(state.joining_key())
-        .map_err(|source| FileError::Io { what: "remove", path: state.joining_key(), source })?;
+    std::fs::remove_file(state.joining_key()).map_err(|source| FileError::Io {
+        what: "remove",
+        path: state.joining_key(),
+        source,
+    })?;
     Ok(membership)
 }
 
@@ -186,14 +200,17 @@ fn check_identity(identity: &Identity, membership: &Membership) -> Result<(), En
     let principal = svid.spiffe_id.principal(&membership.federation_domain);
     let ours = principal == Some(Principal::Agent(membership.cluster.clone()))
         && svid.cluster_id == Some(membership.cluster_id);
-    if ours { Ok(()) } else { Err(EnrollError::Reply(format!("its certificate speaks for {}", svid.spiffe_id))) }
+    if ours {
+        Ok(())
+    } else {
+        Err(EnrollError::Reply(format!("its certificate speaks for {}", svid.spiffe_id)))
+    }
 }
 
 fn write_identity(state: &StateDir, identity: &Identity, key: &PrivateKey) -> Result<(), EnrollError> {
     let text = format!("{}{}", key.to_pem().as_str(), pem::encode_certificates(&identity.chain()));
     Ok(file::write(&state.identity(), text.as_bytes(), Access::Private)?)
 }
-
 
 /// What joining left on disk: the identity and the federation's roots.
 ///
@@ -249,7 +266,11 @@ async fn renew(state: &StateDir, store: &Store) -> Result<Millis, EnrollError> {
     let renewed = Identity::new(chain.clone(), &key)?;
     check_identity(&renewed, &membership)?;
     write_identity(state, &renewed, &key)?;
-    file::write(&state.federation_roots(), pem::encode_certificates(roots.roots()).as_bytes(), Access::Public)?;
+    file::write(
+        &state.federation_roots(),
+        pem::encode_certificates(roots.roots()).as_bytes(),
+        Access::Public,
+    )?;
     if !reply.servers.is_empty() && reply.servers != membership.servers {
         membership.servers = reply.servers;
         state.set_membership(&membership)?;

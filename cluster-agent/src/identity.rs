@@ -36,7 +36,10 @@ pub struct IdentityService {
 
 #[tonic::async_trait]
 impl Identity for IdentityService {
-    async fn issue(&self, request: Request<wire::IssueRequest>) -> Result<Response<wire::IssueReply>, Status> {
+    async fn issue(
+        &self,
+        request: Request<wire::IssueRequest>,
+    ) -> Result<Response<wire::IssueReply>, Status> {
         let wire::IssueRequest { token, csr } = request.into_inner();
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let (grants, key) = (self.grants.clone(), csr.public_key_hash());
@@ -52,14 +55,18 @@ impl Identity for IdentityService {
         self.reply(&csr, claim.spiffe_id(&self.trust_domain))
     }
 
-    async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::IssueReply>, Status> {
+    async fn renew(
+        &self,
+        request: Request<wire::RenewRequest>,
+    ) -> Result<Response<wire::IssueReply>, Status> {
         let peer = request.extensions().get::<Peer>().and_then(Peer::verified);
         let id = peer.map(|p| p.spiffe_id.clone());
         let id = id.ok_or_else(|| Status::unauthenticated("the current certificate is needed"))?;
         if id == SpiffeId::cluster_agent(&self.trust_domain) {
             return Err(Status::permission_denied("the agent renews its own certificate"));
         }
-        let csr = Csr::parse(&request.into_inner().csr).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let csr =
+            Csr::parse(&request.into_inner().csr).map_err(|e| Status::invalid_argument(e.to_string()))?;
         self.reply(&csr, id)
     }
 }

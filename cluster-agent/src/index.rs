@@ -169,7 +169,11 @@ impl Index {
                 Touched { namespaces: put(&mut self.namespaces, key, value), ..Touched::default() }
             }
             Part::Node(name, value) => {
-                if put(&mut self.nodes, name.clone(), value) { self.on_node(&name) } else { Touched::default() }
+                if put(&mut self.nodes, name.clone(), value) {
+                    self.on_node(&name)
+                } else {
+                    Touched::default()
+                }
             }
             Part::Slice(key, value) => self.put_slice(key, value),
             Part::Pod(key, value) => self.put_pod(key, value),
@@ -184,7 +188,11 @@ impl Index {
                 Touched { namespaces: self.namespaces.remove(key).is_some(), ..Touched::default() }
             }
             PartKey::Node(name) => {
-                if self.nodes.remove(name).is_some() { self.on_node(name) } else { Touched::default() }
+                if self.nodes.remove(name).is_some() {
+                    self.on_node(name)
+                } else {
+                    Touched::default()
+                }
             }
             PartKey::Slice(key) => {
                 let touched = self.forget_slice(key);

@@ -128,9 +128,8 @@ impl Lanes {
     /// The verdict of every lane that has one.
     #[must_use]
     pub fn verdicts(&self) -> Verdicts {
-        let decided = |(cluster, lane): (&ClusterName, &Lane)| {
-            Some((cluster.clone(), (lane.verdict?, lane.rtt_us)))
-        };
+        let decided =
+            |(cluster, lane): (&ClusterName, &Lane)| Some((cluster.clone(), (lane.verdict?, lane.rtt_us)));
         self.lanes.iter().filter_map(decided).collect()
     }
 }

@@ -57,7 +57,11 @@ impl Default for Metrics {
         r.register("lane_transitions", "Changes of a lane's verdict", metrics.lane_transitions.clone());
         r.register("lanes_down", "Lanes that this cluster's probes see down", metrics.lanes_down.clone());
         r.register("proxies", "Connected proxies", metrics.proxies.clone());
-        r.register("session_open", "Whether a catalog session with the store is open", metrics.session.clone());
+        r.register(
+            "session_open",
+            "Whether a catalog session with the store is open",
+            metrics.session.clone(),
+        );
         r.register("view_connected", "Whether the view stream is up", metrics.watching.clone());
         r.register("exports", "Exported services", metrics.exports.clone());
         r.register("imports", "Imported services", metrics.imports.clone());
@@ -76,7 +80,12 @@ impl Metrics {
     ///
     /// # Errors
     /// When a metric can not be written, which is a defect.
-    pub fn text(&self, report: &crate::status::Report, end_ms: u64, exports: usize) -> Result<String, fmt::Error> {
+    pub fn text(
+        &self,
+        report: &crate::status::Report,
+        end_ms: u64,
+        exports: usize,
+    ) -> Result<String, fmt::Error> {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.lanes_down.set(count(report.lanes.values().filter(|l| l.verdict == "down").count()));
         self.proxies.set(count(report.proxies.len()));

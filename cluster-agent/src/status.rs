@@ -502,7 +502,8 @@ fn not_ready(s: &Inner, held: &Held) -> Option<String> {
         let reason = s.unavailable.as_deref().unwrap_or("being read");
         return Some(format!("the manifests were not read whole yet: {reason}"));
     }
-    (held.origin == Origin::Nothing).then(|| "no view came yet from the store, and none is on disk".to_owned())
+    (held.origin == Origin::Nothing)
+        .then(|| "no view came yet from the store, and none is on disk".to_owned())
 }
 
 fn view_report(s: &Inner, held: &Held) -> ViewReport {

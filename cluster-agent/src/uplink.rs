@@ -59,8 +59,9 @@ pub enum StreamError {
 
 impl From<tonic::Status> for StreamError {
     fn from(status: tonic::Status) -> Self {
-        let fenced = matches!(status.code(), tonic::Code::Aborted | tonic::Code::FailedPrecondition)
-            && (status.message().contains("took this cluster over") || status.message().contains("newer session"));
+        // The store says so in this word (its SessionError and CatalogError of that name).
+        let fenced =
+            status.code() == tonic::Code::FailedPrecondition && status.message().starts_with("fenced");
         if fenced {
             return StreamError::Fenced(status.message().to_owned());
         }

@@ -118,7 +118,11 @@ impl Writer {
             return false;
         }
         let exists = self.out.join(path).symlink_metadata().is_ok();
-        if exists { self.foreign.insert(path.to_owned()) } else { self.foreign.remove(path) };
+        if exists {
+            self.foreign.insert(path.to_owned())
+        } else {
+            self.foreign.remove(path)
+        };
         exists
     }
 

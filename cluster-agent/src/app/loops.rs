@@ -68,7 +68,11 @@ pub(super) async fn follow_source(
                 ready = true;
                 status.source_ready();
                 published.send_replace(Some(Arc::new(catalog.clone())));
-                tracing::info!(exports = catalog.shards.len(), namespaces = catalog.interest.len(), "manifests read");
+                tracing::info!(
+                    exports = catalog.shards.len(),
+                    namespaces = catalog.interest.len(),
+                    "manifests read"
+                );
             }
             SourceEvent::Problems(problems) => status.problems(problems),
             SourceEvent::Unavailable(reason) => status.source_unavailable(reason),
@@ -140,13 +144,8 @@ impl CommonInputs {
             return Some(Err(error));
         }
         let nothing = Common::default();
-        let inputs = Inputs {
-            own: &self.own,
-            held: &held,
-            catalog: &catalog,
-            verdicts: &verdicts,
-            addresses,
-        };
+        let inputs =
+            Inputs { own: &self.own, held: &held, catalog: &catalog, verdicts: &verdicts, addresses };
         Some(Ok(Common::make(&inputs, before.unwrap_or(&nothing))))
     }
 }

@@ -22,7 +22,8 @@ pub struct Backend {
 pub fn endpoint_id(seed: &str) -> EndpointId {
     let hash = sealane_trust::sha256(seed.as_bytes());
     let text = data_encoding::BASE32_NOPAD.encode(&hash).to_ascii_lowercase();
-    EndpointId::parse(&format!("e-{}", &text[..13])).expect("base32 in lower case is what an endpoint id is made of")
+    EndpointId::parse(&format!("e-{}", &text[..13]))
+        .expect("base32 in lower case is what an endpoint id is made of")
 }
 
 pub(super) fn join(
@@ -63,12 +64,7 @@ fn add(backends: &mut BTreeMap<EndpointId, Backend>, seed: &str, mut backend: Ba
 }
 
 /// What an endpoint's id is made of: stable for the life of its pod, or else of its place in its slice.
-fn seed(
-    key: &SliceKey,
-    slice: &Slice,
-    given: &SliceEndpoint,
-    pod: Option<(&PodKey, &Pod)>,
-) -> String {
+fn seed(key: &SliceKey, slice: &Slice, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -> String {
     let base = match pod {
         Some((_, Pod { uid: Some(uid), .. })) => uid.clone(),
         Some((pod, _)) => format!("pod/{pod}"),
@@ -89,9 +85,8 @@ fn endpoint(
     id: EndpointId,
     ports: BTreeMap<PortName, u16>,
 ) -> Endpoint {
-    let identity = |(_, pod): (&PodKey, &Pod)| {
-        SpiffeId::workload(&own.trust_domain, &service.namespace, &pod.account)
-    };
+    let identity =
+        |(_, pod): (&PodKey, &Pod)| SpiffeId::workload(&own.trust_domain, &service.namespace, &pod.account);
     Endpoint {
         id,
         address: given.address,

@@ -19,7 +19,8 @@ pub(super) fn keep(
 /// Keys that controllers act on: an exporter must not steer an importer's controllers.
 fn reserved(key: &str) -> bool {
     let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    let within = |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|p| p.ends_with('.'));
+    let within =
+        |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|p| p.ends_with('.'));
     let managed_by = key == "app.kubernetes.io/managed-by";
     // The recommended labels of applications describe, nobody acts on them; all but the manager's name may cross.
     let descriptive = prefix == "app.kubernetes.io" && !managed_by;
@@ -45,7 +46,8 @@ mod tests {
         ];
         for (key, expected) in keys {
             let mut notes = Vec::new();
-            let kept = keep("exportedLabels", &BTreeMap::from([(key.to_owned(), "v".to_owned())]), &mut notes);
+            let kept =
+                keep("exportedLabels", &BTreeMap::from([(key.to_owned(), "v".to_owned())]), &mut notes);
             assert_eq!((kept.len() == 1, notes.is_empty()), (expected, expected), "{key}");
         }
     }

@@ -171,12 +171,17 @@ impl ConfigService {
         let domain = &self.own.trust_domain;
         let expected = match role {
             Role::Gateway => SpiffeId::gateway(domain),
-            Role::Sidecar(None) if id.trust_domain() == domain && id.path().starts_with("ns/") => return Ok(()),
-            Role::Sidecar(None) => return Err(Refusal::permission_denied("a sidecar needs a workload's certificate")),
+            Role::Sidecar(None) if id.trust_domain() == domain && id.path().starts_with("ns/") => {
+                return Ok(());
+            }
+            Role::Sidecar(None) => {
+                return Err(Refusal::permission_denied("a sidecar needs a workload's certificate"));
+            }
             Role::Sidecar(Some(pod)) => {
                 let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
                 let found = index.pods.get(pod);
-                let found = found.ok_or_else(|| Refusal::not_found(format!("this cluster has no Pod {pod}")))?;
+                let found =
+                    found.ok_or_else(|| Refusal::not_found(format!("this cluster has no Pod {pod}")))?;
                 SpiffeId::workload(domain, &pod.namespace, &found.account)
             }
         };
@@ -286,11 +291,15 @@ impl ConfigService {
     }
 
     fn on_applied(&self, proxy: &Proxy, applied: wire::ProxyApplied) {
-        let revision: Revision =
-            field::present(applied.revision, "applied.revision").unwrap_or_default();
+        let revision: Revision = field::present(applied.revision, "applied.revision").unwrap_or_default();
         if !applied.error.is_empty() {
             let error = applied.error.as_str();
-            tracing::warn!(proxy = proxy.id, version = applied.version, error, "proxy could not apply its configuration");
+            tracing::warn!(
+                proxy = proxy.id,
+                version = applied.version,
+                error,
+                "proxy could not apply its configuration"
+            );
         }
         self.status.proxy_applied(proxy.id, applied.version, revision, applied.error);
     }
@@ -311,7 +320,8 @@ impl ConfigService {
             if !known(&cluster) || cluster == self.own.cluster {
                 continue;
             }
-            let result = if result.ok { Ok(result.rtt_us) } else { Err(result.error.chars().take(200).collect()) };
+            let result =
+                if result.ok { Ok(result.rtt_us) } else { Err(result.error.chars().take(200).collect()) };
             merge(&mut probes, Probe { cluster, result });
         }
         let event = LaneEvent::Report(Reporter(proxy.id), probes);

@@ -53,7 +53,8 @@ pub fn gateway(common: &Common) -> Slice {
 /// A sidecar's: every import, every cluster, and the exports that its pod backs.
 #[must_use]
 pub fn sidecar(common: &Common, pod: Option<&PodKey>) -> Slice {
-    let outbound = common.outbound.iter().map(|(k, v)| (ItemKey::Outbound(k.clone()), Item::Outbound(v.clone())));
+    let outbound =
+        common.outbound.iter().map(|(k, v)| (ItemKey::Outbound(k.clone()), Item::Outbound(v.clone())));
     let mut slice: Slice = outbound.chain(peers(common)).collect();
     let Some(pod) = pod else { return slice };
     let backed = |b: &Backend| b.pod.as_ref() == Some(pod);

@@ -52,9 +52,13 @@ fn draft(kind: &'static str, status: &'static str, reason: &str, message: String
 
 fn valid(service: &ServiceKey, shard: &Shard) -> Draft {
     match validity(shard) {
-        Ok(()) if shard.notes.is_empty() => draft("Valid", "True", "Valid", format!("Service {service} can be exported")),
+        Ok(()) if shard.notes.is_empty() => {
+            draft("Valid", "True", "Valid", format!("Service {service} can be exported"))
+        }
         Ok(()) => draft("Valid", "True", "Valid", shard.notes.join("; ")),
-        Err(Invalid::NoService) => draft("Valid", "False", "NoService", format!("there is no Service {service}")),
+        Err(Invalid::NoService) => {
+            draft("Valid", "False", "NoService", format!("there is no Service {service}"))
+        }
         Err(Invalid::InvalidServiceType) => {
             let message = format!("Service {service} is of a type that can not be exported");
             draft("Valid", "False", "InvalidServiceType", message)

@@ -114,7 +114,11 @@ fn ready(outbound: &Outbound) -> Draft {
         ("False", "Pending", "no address is left in this cluster's --address-range".to_owned())
     } else {
         let candidates = outbound.import.candidates.len();
-        ("True", "Ready", format!("{candidates} places to go to from {} clusters", outbound.import.clusters.len()))
+        (
+            "True",
+            "Ready",
+            format!("{candidates} places to go to from {} clusters", outbound.import.clusters.len()),
+        )
     };
     Draft { kind: "Ready", status, reason: reason.to_owned(), message }
 }

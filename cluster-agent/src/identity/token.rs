@@ -167,7 +167,8 @@ impl Grants {
     /// Takes a token in for a key.
     #[must_use]
     pub fn redeem(&self, secret: &[u8], key: [u8; 32]) -> Redeemed {
-        const UNKNOWN: &str = "the token is unknown: make one with `sealane-agent workload-token` on this agent";
+        const UNKNOWN: &str =
+            "the token is unknown: make one with `sealane-agent workload-token` on this agent";
         if secret.len() != 32 {
             return Redeemed::Refused(UNKNOWN);
         }
@@ -190,7 +191,9 @@ impl Grants {
             return Ok(Redeemed::Refused("the token expired: make another one"));
         }
         match &grant.consumed_by {
-            Some(other) if other != key => return Ok(Redeemed::Refused("the token was used already: make another one")),
+            Some(other) if other != key => {
+                return Ok(Redeemed::Refused("the token was used already: make another one"));
+            }
             Some(_) => {}
             None => {
                 grant.consumed_by = Some(key.to_owned());
@@ -215,7 +218,9 @@ impl Grants {
         let now = clock::now().0;
         for entry in std::fs::read_dir(self.state.tokens())? {
             let path = entry?.path();
-            let grant = file::read_private(&path, MAX_FILE).ok().and_then(|t| serde_json::from_slice::<Grant>(&t).ok());
+            let grant = file::read_private(&path, MAX_FILE)
+                .ok()
+                .and_then(|t| serde_json::from_slice::<Grant>(&t).ok());
             if grant.is_some_and(|g| g.expires_ms < now) {
                 std::fs::remove_file(&path)?;
             }

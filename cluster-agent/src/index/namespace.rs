@@ -19,7 +19,8 @@ impl NamespacePart {
     /// # Errors
     /// When its name is no namespace name.
     pub fn reduce(object: core_v1::Namespace) -> Result<(Namespace, Self), FieldError> {
-        let name = Namespace::parse(name_of(&object.metadata)?).map_err(|e| FieldError::new("metadata.name", e))?;
+        let name =
+            Namespace::parse(name_of(&object.metadata)?).map_err(|e| FieldError::new("metadata.name", e))?;
         Ok((name, NamespacePart { labels: object.metadata.labels.unwrap_or_default() }))
     }
 }
@@ -53,6 +54,11 @@ impl FromStr for Selector {
             good.then(|| (key.to_owned(), value))
                 .ok_or_else(|| format!("{t:?} is not KEY or KEY=VALUE (other selectors are not supported)"))
         };
-        text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(term).collect::<Result<_, _>>().map(Selector)
+        text.split(',')
+            .map(str::trim)
+            .filter(|t| !t.is_empty())
+            .map(term)
+            .collect::<Result<_, _>>()
+            .map(Selector)
     }
 }

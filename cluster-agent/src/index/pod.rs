@@ -45,8 +45,10 @@ impl Pod {
     /// # Errors
     /// When a field breaks a rule of the API or of the federation's names.
     pub fn reduce(object: core_v1::Pod) -> Result<(PodKey, Self), FieldError> {
-        let key =
-            PodKey { namespace: namespace_of(&object.metadata)?, name: name_of(&object.metadata)?.to_owned() };
+        let key = PodKey {
+            namespace: namespace_of(&object.metadata)?,
+            name: name_of(&object.metadata)?.to_owned(),
+        };
         let spec = object.spec.unwrap_or_default();
         let account = spec.service_account_name.or(spec.service_account).filter(|a| !a.is_empty());
         let account = ServiceAccount::parse(account.as_deref().unwrap_or("default"))

@@ -12,8 +12,8 @@ use sealane_core::service::{
 /// # Errors
 /// When a field breaks a rule of the API or of the federation's names.
 pub fn reduce(object: core_v1::Service) -> Result<(ServiceKey, ServiceFacts), FieldError> {
-    let name = ServiceName::parse(name_of(&object.metadata)?)
-        .map_err(|e| FieldError::new("metadata.name", e))?;
+    let name =
+        ServiceName::parse(name_of(&object.metadata)?).map_err(|e| FieldError::new("metadata.name", e))?;
     let key = ServiceKey { namespace: namespace_of(&object.metadata)?, name };
     let spec = object.spec.ok_or_else(|| FieldError::new("spec", "is missing"))?;
     let affinity = match spec.session_affinity.as_deref() {

@@ -121,11 +121,7 @@ fn port(at: usize, given: discovery_v1::EndpointPort) -> Result<Option<SlicePort
     }))
 }
 
-fn endpoint(
-    at: usize,
-    given: discovery_v1::Endpoint,
-    family: IpFamily,
-) -> Result<SliceEndpoint, FieldError> {
+fn endpoint(at: usize, given: discovery_v1::Endpoint, family: IpFamily) -> Result<SliceEndpoint, FieldError> {
     let field = |f: &str| format!("endpoints[{at}].{f}");
     let text = given.addresses.first().ok_or_else(|| FieldError::new(field("addresses"), "is empty"))?;
     let address: IpAddr = text

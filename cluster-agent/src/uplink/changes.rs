@@ -52,7 +52,8 @@ impl Upward {
         let own = &self.own;
         let mut out = Vec::new();
         if want.profile {
-            let (network, locality, probes) = (own.network.clone(), own.locality.clone(), own.gateways.clone());
+            let (network, locality, probes) =
+                (own.network.clone(), own.locality.clone(), own.gateways.clone());
             out.push(CatalogChange::PutProfile { network, locality, probes });
         }
         if want.bundle {

@@ -50,7 +50,9 @@ pub async fn keep_watching(inner: WatchLoop, stop: CancellationToken) {
         }
         let pause = backoff.next();
         match &error {
-            StreamError::View(_) => tracing::warn!(error = %error, "the store's view was refused, the last one stands"),
+            StreamError::View(_) => {
+                tracing::warn!(error = %error, "the store's view was refused, the last one stands")
+            }
             _ => tracing::info!(error = %error, retry_in = ?pause, "view stream ended"),
         }
         inner.status.watch_lost(&error.to_string());
@@ -132,7 +134,10 @@ pub async fn persist(
                 Err(error) => Some(error.to_string()),
             };
             if let Some(error) = &error {
-                tracing::error!(error, "can not keep the view on disk: a restart without the store would go back");
+                tracing::error!(
+                    error,
+                    "can not keep the view on disk: a restart without the store would go back"
+                );
             }
             status.persisted(error);
         }

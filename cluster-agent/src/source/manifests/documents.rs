@@ -125,8 +125,9 @@ fn part(text: &str, header: &Header) -> Result<Option<Part>, FieldError> {
 fn key(header: &Header) -> Option<PartKey> {
     let namespace = || Namespace::parse(header.metadata.namespace.as_deref().unwrap_or("default")).ok();
     let name = header.metadata.name.clone();
-    let service =
-        || Some(ServiceKey { namespace: namespace()?, name: ServiceName::parse(&header.metadata.name).ok()? });
+    let service = || {
+        Some(ServiceKey { namespace: namespace()?, name: ServiceName::parse(&header.metadata.name).ok()? })
+    };
     if name.is_empty() {
         return None;
     }

@@ -137,13 +137,15 @@ impl Files {
     fn log_new(&self, problems: &[Problem]) {
         let known = self.sent_problems.as_deref().unwrap_or_default();
         for p in problems.iter().filter(|p| !known.contains(p)) {
-            let (file, document, object, field, reason) = (&p.file, p.document, &p.object, &p.field, &p.reason);
+            let (file, document, object, field, reason) =
+                (&p.file, p.document, &p.object, &p.field, &p.reason);
             tracing::warn!(file, document, object, field, reason, "manifest refused");
         }
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = self.files.values().flat_map(|f| f.problems.iter().cloned()).collect();
+        let mut problems: Vec<Problem> =
+            self.files.values().flat_map(|f| f.problems.iter().cloned()).collect();
         let mut owner: BTreeMap<&PartKey, &str> = BTreeMap::new();
         for (name, file) in &self.files {
             for key in file.parts.keys() {
@@ -155,7 +157,10 @@ impl Files {
             }
         }
         if self.too_many {
-            problems.push(whole("", format!("the directory holds more than {MAX_FILES} files; the others are not read")));
+            problems.push(whole(
+                "",
+                format!("the directory holds more than {MAX_FILES} files; the others are not read"),
+            ));
         }
         problems.sort();
         problems

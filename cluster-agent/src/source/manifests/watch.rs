@@ -77,10 +77,7 @@ impl Watch {
 
     fn is_end(&self, event: &Event) -> bool {
         let of_directory = event.paths.iter().any(|p| *p == self.directory);
-        let gone = matches!(
-            event.kind,
-            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
-        );
+        let gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
         of_directory && gone && !self.directory.is_dir()
     }
 }
@@ -96,7 +93,9 @@ fn worth(event: &Event) -> bool {
             event.kind,
             EventKind::Access(AccessKind::Close(AccessMode::Write))
                 | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
-                | EventKind::Remove(RemoveKind::File | RemoveKind::Any | RemoveKind::Other | RemoveKind::Folder)
+                | EventKind::Remove(
+                    RemoveKind::File | RemoveKind::Any | RemoveKind::Other | RemoveKind::Folder
+                )
                 | EventKind::Create(CreateKind::Other | CreateKind::Any)
                 | EventKind::Other
         )
