@@ -74,3 +74,6 @@ async fn listen(args: &RunArgs, directory: &Directory) -> anyhow::Result<Listene
         metrics: bind(Some(args.metrics_listen), "").await?,
     })
 }
+
+#[cfg(test)]
+mod tests;

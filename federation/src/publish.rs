@@ -122,7 +122,7 @@ impl Inner {
         });
         if self.channels.is_empty() {
             // What nobody watches needs no recomputation, but the journal is to be taken all the same.
-            to.changes_since(&self.head);
+            let _ = to.changes_since(&self.head);
         } else {
             match to.changes_since(&self.head) {
                 Some(events) if events.is_empty() => {}

@@ -1,0 +1,85 @@
+use super::bench::{Bench, Member, Session, subscribe};
+use sealane_proto::federation::v1 as pb;
+use sealane_proto::federation::v1::enroll_client::EnrollClient;
+use sealane_trust::csr::Csr;
+use sealane_trust::key::PrivateKey;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_admits_one_key_which_may_retry() {
+    let bench = Bench::new().await;
+    let token = bench.token(1, Some("east")).await;
+    let key = PrivateKey::generate().unwrap();
+    let first = bench.enroll(1, &token, &key).await.unwrap();
+    let second = bench.enroll(1, &token, &key).await.unwrap();
+    assert_eq!(first.joined, second.joined);
+    assert_eq!(first.servers, [bench.servers[&1].address.to_string()]);
+    let other = bench.enroll(1, &token, &PrivateKey::generate().unwrap()).await.unwrap_err();
+    assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
+    assert!(other.message().contains("consumed by another key"), "{other}");
+    let member = Member::of("east", second, &key);
+    assert_eq!(member.identity.current().spiffe_id.to_string(), "spiffe://fed.test/agent/east");
+    assert_eq!(member.identity.current().cluster_id, Some(member.id));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_is_open_to_its_own_principal_only() {
+    let bench = Bench::new().await;
+    let east = bench.member(1, "east").await;
+    let removal = || pb::RemoveClusterRequest { key: vec![9; 16], name: "east".to_owned() };
+    let mut stranger = pb::admin_client::AdminClient::new(bench.channel(1, None));
+    assert_eq!(stranger.remove_cluster(removal()).await.unwrap_err().code(), Code::Unauthenticated);
+    let mut agent = pb::admin_client::AdminClient::new(bench.channel(1, Some(&east.identity)));
+    assert_eq!(agent.remove_cluster(removal()).await.unwrap_err().code(), Code::PermissionDenied);
+    let channel = bench.channel(1, Some(&east.identity));
+    let mut peer = sealane_proto::peer::v1::peer_client::PeerClient::new(channel.clone());
+    let forward = sealane_proto::peer::v1::ForwardRequest::default();
+    assert_eq!(peer.forward(forward).await.unwrap_err().code(), Code::PermissionDenied);
+    let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
+    let renewed = EnrollClient::new(channel).renew(pb::RenewRequest { csr: csr.clone() }).await.unwrap().into_inner();
+    assert_eq!(renewed.chain.len(), 3);
+    let refused = EnrollClient::new(bench.channel(1, None)).renew(pb::RenewRequest { csr }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_cluster_is_told_and_its_old_certificate_never_works_again() {
+    let bench = Bench::new().await;
+    let east = bench.member(1, "east").await;
+    let mut session = east.publish(&bench, 1, 1, &["shop/cart"]).await;
+    let mut watching = east.watch(&bench, 1, subscribe(&bench)).await.unwrap();
+    assert!(watching.synced().await);
+    let removal = pb::RemoveClusterRequest { key: vec![9; 16], name: "east".to_owned() };
+    let first = bench.admin(1).remove_cluster(removal.clone()).await.unwrap().into_inner();
+    assert!(first.revision.is_some());
+    bench.admin(1).remove_cluster(removal).await.expect("a retry under the same key is no second removal");
+    let told = loop {
+        if let Err(status) = watching.step().await {
+            break status;
+        }
+    };
+    assert_eq!(told.code(), Code::PermissionDenied, "{told}");
+    assert!(session.write(2, &[]).await.is_err());
+    // The name is given again, to another cluster.
+    let again = bench.member(1, "east").await;
+    assert_ne!(again.id, east.id);
+    assert!(Session::open(&bench, 1, &east, 7, 1).await.is_err());
+    again.session(&bench, 1, 8).await.unwrap();
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_token_admits_no_cluster_and_nonsense_is_refused() {
+    let bench = Bench::new().await;
+    let mut enroll = EnrollClient::new(bench.channel(1, None));
+    for (secret, csr) in [(vec![1; 31], vec![]), (vec![1; 32], vec![1, 2, 3])] {
+        let refused = enroll.join(pb::JoinRequest { secret, csr }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
+    let unknown = enroll.join(pb::JoinRequest { secret: vec![1; 32], csr }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    bench.stop().await;
+}
