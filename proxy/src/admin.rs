@@ -113,7 +113,9 @@ fn answer(shown: &Shown, method: &Method, path: &str) -> Response<Full<Bytes>> {
         (_, "/livez" | "/readyz" | "/metrics" | "/config" | "/connections" | "/drain") => {
             text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
         }
-        _ => text(StatusCode::NOT_FOUND, "try /livez /readyz /metrics /config /connections, or POST /drain\n"),
+        _ => {
+            text(StatusCode::NOT_FOUND, "try /livez /readyz /metrics /config /connections, or POST /drain\n")
+        }
     }
 }
 

@@ -67,7 +67,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {
@@ -132,7 +135,11 @@ async fn serve(args: Args, drain: Drain) -> anyhow::Result<Background> {
     let listeners = Listeners::bind(&args)?;
     let own = listeners.own(args.advertise)?;
     let metrics = Arc::new(Metrics::new());
-    let shown = Arc::new(admin::Shown { context: OnceLock::new(), metrics: Arc::clone(&metrics), drain: drain.clone() });
+    let shown = Arc::new(admin::Shown {
+        context: OnceLock::new(),
+        metrics: Arc::clone(&metrics),
+        drain: drain.clone(),
+    });
     let admin_address = listeners.admin.local_addr()?;
     tracing::info!(address = %admin_address, "admin listener open");
     background.spawn(admin::serve(Arc::clone(&shown), listeners.admin));

@@ -185,7 +185,13 @@ mod tests {
         let read: Explicit = "shop/cart:80=[::1]:8080".parse().unwrap();
         let import = ImportPort { service: ServiceKey::parse("shop/cart").unwrap(), port: 80 };
         assert_eq!(read, Explicit { import, listen: "[::1]:8080".parse().unwrap() });
-        for bad in ["shop/cart:80", "shop/cart=127.0.0.1:1", "cart:80=127.0.0.1:1", "shop/cart:0=127.0.0.1:1", "a/b:1=x"] {
+        for bad in [
+            "shop/cart:80",
+            "shop/cart=127.0.0.1:1",
+            "cart:80=127.0.0.1:1",
+            "shop/cart:0=127.0.0.1:1",
+            "a/b:1=x",
+        ] {
             assert!(bad.parse::<Explicit>().is_err(), "{bad}");
         }
     }

@@ -33,7 +33,11 @@ pub(crate) enum Denied {
 ///
 /// # Errors
 /// When its trust domain is unknown, or its cluster not among the importers.
-pub(crate) fn authorize<'a>(domains: &'a Domains, admits: &Admits, peer: &SpiffeId) -> Result<&'a Arc<Peer>, Denied> {
+pub(crate) fn authorize<'a>(
+    domains: &'a Domains,
+    admits: &Admits,
+    peer: &SpiffeId,
+) -> Result<&'a Arc<Peer>, Denied> {
     let domain = peer.trust_domain();
     let cluster = domains.get(domain).ok_or_else(|| Denied::UnknownDomain(domain.clone()))?;
     let admitted = match admits {
@@ -70,7 +74,9 @@ mod tests {
     fn only_importers_come_in() {
         let domains: Domains =
             [peer("us", true, false), peer("west", false, true), peer("edge", false, false)].into();
-        let names = |names: &[&str]| Admits::Importers(names.iter().map(|n| ClusterName::parse(n).unwrap()).collect());
+        let names = |names: &[&str]| {
+            Admits::Importers(names.iter().map(|n| ClusterName::parse(n).unwrap()).collect())
+        };
         let denied = |name: &str| Err(Denied::NotAnImporter(ClusterName::parse(name).unwrap()));
         for (admits, domain, expected) in [
             (names(&["us", "west"]), "west.test", Ok("west")),

@@ -102,7 +102,9 @@ impl Discovery {
     pub(crate) fn restore(&mut self) {
         let Some((welcome, delta)) = self.store.as_ref().and_then(Store::load) else { return };
         match self.welcome(welcome).and_then(|()| self.apply(delta)) {
-            Ok(_) => tracing::info!(version = self.applied.0, revision = %self.applied.1, "saved configuration in use"),
+            Ok(_) => {
+                tracing::info!(version = self.applied.0, revision = %self.applied.1, "saved configuration in use")
+            }
             Err(error) => tracing::warn!(%error, "the saved configuration is not used"),
         }
     }
@@ -125,7 +127,10 @@ impl Discovery {
         }
     }
 
-    async fn stream(&mut self, probes: &mut mpsc::Receiver<Round>) -> Result<std::convert::Infallible, StreamError> {
+    async fn stream(
+        &mut self,
+        probes: &mut mpsc::Receiver<Round>,
+    ) -> Result<std::convert::Infallible, StreamError> {
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         send(&requests, Request::Hello(self.hello.clone()))?;
         let mut client = ConfigClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
@@ -165,7 +170,10 @@ impl Discovery {
         let change = Change::parse(delta)?;
         let error = change.error();
         if !error.is_empty() {
-            tracing::error!(error, "the agent sent items that this proxy does not understand: they are not in use");
+            tracing::error!(
+                error,
+                "the agent sent items that this proxy does not understand: they are not in use"
+            );
         }
         self.remember(&change);
         let applied = (change.version, change.revision);

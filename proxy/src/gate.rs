@@ -230,7 +230,10 @@ impl Drop for Pass {
 
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pass").field("source", &self.source).field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Pass")
+            .field("source", &self.source)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -281,9 +284,8 @@ mod tests {
 
     #[test]
     fn ranges_are_parsed_and_compared_by_their_bits() {
-        let contains = |range: &str, address: &str| {
-            range.parse::<Cidr>().unwrap().contains(address.parse().unwrap())
-        };
+        let contains =
+            |range: &str, address: &str| range.parse::<Cidr>().unwrap().contains(address.parse().unwrap());
         assert!(contains("0.0.0.0/0", "9.9.9.9"));
         assert!(contains("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(!contains("10.0.0.0/8", "11.0.0.1"));

@@ -63,13 +63,17 @@ pub(crate) enum IdentityRefused {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The agent says no.
-    #[error("the agent refuses to issue an identity: {0}. Make a new token with `sealane-agent workload-token`")]
+    #[error(
+        "the agent refuses to issue an identity: {0}. Make a new token with `sealane-agent workload-token`"
+    )]
     Agent(String),
     /// The agent issued for another trust domain than the token's.
     #[error("the agent issued {0}, which is not of the token's trust domain")]
     ForeignIdentity(SpiffeId),
     /// The saved certificate is over, and there is no token.
-    #[error("the saved identity is not usable ({0}) and no token is left: make one with `sealane-agent workload-token`")]
+    #[error(
+        "the saved identity is not usable ({0}) and no token is left: make one with `sealane-agent workload-token`"
+    )]
     NoToken(&'static str),
 }
 
@@ -120,7 +124,8 @@ impl Keeper {
         };
         let agent = agent.at(addresses);
         let policy = policy(agent.bundle()?);
-        let usable = saved.filter(|identity| identity.current().spiffe_id.trust_domain() == &agent.trust_domain);
+        let usable =
+            saved.filter(|identity| identity.current().spiffe_id.trust_domain() == &agent.trust_domain);
         let identity = match (usable, &token) {
             (Some(identity), _) => identity,
             (None, Some(token)) => issue(&agent, &policy, token, directory.as_deref()).await?,
@@ -168,7 +173,8 @@ impl Keeper {
         let csr = Csr::create(&key).map_err(|e| e.to_string())?;
         let mut client = IdentityClient::new(self.channel.clone());
         let call = client.renew(wire::RenewRequest { csr: csr.der().to_vec() });
-        let reply = tokio::time::timeout(CALL, call).await.map_err(|_| "the agent does not answer".to_owned())?;
+        let reply =
+            tokio::time::timeout(CALL, call).await.map_err(|_| "the agent does not answer".to_owned())?;
         let reply = reply.map_err(|status| sealane_trust::grpc::causes(&status))?.into_inner();
         let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
         let issued = Identity::new(chain.clone(), &key).map_err(|e| e.to_string())?.current();
@@ -215,7 +221,11 @@ fn saved(directory: &Path) -> Option<Identity> {
     (!identity.current().is_expired(clock::now())).then_some(identity)
 }
 
-fn save(directory: &Path, chain: &[CertificateDer<'static>], key: &PrivateKey) -> Result<(), IdentityRefused> {
+fn save(
+    directory: &Path,
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKey,
+) -> Result<(), IdentityRefused> {
     let mut text = Zeroizing::new(pem::encode_certificates(chain));
     text.push_str(&key.to_pem());
     file::write(&directory.join(SVID), text.as_bytes(), Access::Private)?;
@@ -270,8 +280,12 @@ async fn ask(channel: Channel, token: &token::Token, csr: &Csr) -> Result<wire::
         let why = match tokio::time::timeout(CALL, client.issue(request)).await {
             Ok(Ok(reply)) => return Ok(reply.into_inner()),
             Ok(Err(status)) => match status.code() {
-                Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::NotFound
-                | Code::FailedPrecondition | Code::AlreadyExists => {
+                Code::InvalidArgument
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::NotFound
+                | Code::FailedPrecondition
+                | Code::AlreadyExists => {
                     return Err(IdentityRefused::Agent(status.message().to_owned()));
                 }
                 _ => sealane_trust::grpc::causes(&status),

@@ -115,7 +115,8 @@ async fn probe(
     address: &GatewayAddress,
     config: &Arc<rustls::ClientConfig>,
 ) -> Result<(), String> {
-    let name = tls_name(&ServerName::Probe(peer.name.clone())).ok_or("its name is too long for a server name")?;
+    let name =
+        tls_name(&ServerName::Probe(peer.name.clone())).ok_or("its name is too long for a server name")?;
     let addresses = tls::client::resolve(address).await.map_err(|e| e.to_string())?;
     let to = *addresses.first().ok_or("its name has no addresses")?;
     let stream = tls::client::connect(to, context.mark).await.map_err(|e| e.to_string())?;

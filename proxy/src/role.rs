@@ -43,7 +43,8 @@ impl Context {
     /// Whether an address is one of our own listeners.
     pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
         self.own.iter().any(|own| {
-            own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
+            own.port() == address.port()
+                && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
         })
     }
 }

@@ -75,7 +75,9 @@ pub(crate) enum Probes {
 /// When the name leads nowhere.
 pub(crate) fn route(snapshot: &Snapshot, name: Option<&str>, probes: Probes) -> Result<Routed, Lost> {
     match ServerName::parse(name.ok_or(Lost::NoName)?)? {
-        ServerName::Probe(cluster) if probes == Probes::Answered && snapshot.cluster.as_ref() == Some(&cluster) => {
+        ServerName::Probe(cluster)
+            if probes == Probes::Answered && snapshot.cluster.as_ref() == Some(&cluster) =>
+        {
             Ok(Routed::Probe)
         }
         ServerName::Probe(cluster) => Err(Lost::NotOurProbe(cluster)),
@@ -157,7 +159,10 @@ mod tests {
                 "e-ccccccccccccc.p80.cart.shop.svc.clusterset.local",
                 "unrecognized_name: the endpoint e-ccccccccccccc is not here or not ready",
             ),
-            ("p81.cart.shop.svc.clusterset.local", "internal_error: shop/cart has no ready endpoint for port 81"),
+            (
+                "p81.cart.shop.svc.clusterset.local",
+                "internal_error: shop/cart has no ready endpoint for port 81",
+            ),
             ("p8080.cart.shop.svc.clusterset.local", "unrecognized_name: shop/cart has no port 8080"),
             ("p80.other.shop.svc.clusterset.local", "unrecognized_name: shop/other is not exported here"),
             ("probe.us.sealane.internal", "probe"),

@@ -254,7 +254,10 @@ pub(crate) struct Current {
 impl Current {
     /// Empty.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Current { snapshot: ArcSwap::from_pointee(Snapshot::default()), version: watch::Sender::new(0) })
+        Arc::new(Current {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            version: watch::Sender::new(0),
+        })
     }
 
     /// The one in use.

@@ -11,8 +11,8 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -68,7 +68,12 @@ struct Loan<'a> {
 impl Pipes {
     /// At most `limit` pipes in use at a time; 0 turns splicing off.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Pipes { limit, out: AtomicUsize::new(0), opened: AtomicUsize::new(0), idle: Mutex::default() })
+        Arc::new(Pipes {
+            limit,
+            out: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
+            idle: Mutex::default(),
+        })
     }
 
     /// How many are in use.
@@ -241,5 +246,8 @@ async fn spliced(
 }
 
 fn refused(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+    )
 }

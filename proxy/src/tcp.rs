@@ -134,7 +134,8 @@ impl Down {
                         *self = Down::Closing;
                         continue;
                     }
-                    let n = ready!(Pin::new(&mut *plain).poll_write(cx, chunk)).map_err(broke(Side::Plain))?;
+                    let n =
+                        ready!(Pin::new(&mut *plain).poll_write(cx, chunk)).map_err(broke(Side::Plain))?;
                     Pin::new(&mut *tls).consume(n);
                     traffic.received(n);
                 }

@@ -1,12 +1,12 @@
 //! What the proxy counts. Labels come from enums and from services of the configuration, never from a stranger.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use std::fmt::{self, Write as _};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sealane_core::name::ServiceKey;
+use std::fmt::{self, Write as _};
 
 /// What a connection is to this proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -179,16 +179,32 @@ impl Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("connections", "Connections that ended", metrics.ended.clone());
-        registry.register("bytes", "Bytes of payload moved (of ciphertext in a gateway)", metrics.bytes.clone());
+        registry.register(
+            "bytes",
+            "Bytes of payload moved (of ciphertext in a gateway)",
+            metrics.bytes.clone(),
+        );
         registry.register("connections_active", "Connections open now", metrics.active.clone());
         let turned_away = metrics.turned_away.clone();
         registry.register("turned_away", "Connections dropped before they named a service", turned_away);
-        registry.register("probe_up", "1 where the last probe of a cluster succeeded", metrics.probes_up.clone());
+        registry.register(
+            "probe_up",
+            "1 where the last probe of a cluster succeeded",
+            metrics.probes_up.clone(),
+        );
         registry.register("ejections", "Gateways and endpoints ejected", metrics.ejections.clone());
-        registry.register("config_version", "Version of the configuration in use", metrics.config_version.clone());
+        registry.register(
+            "config_version",
+            "Version of the configuration in use",
+            metrics.config_version.clone(),
+        );
         let expiry = metrics.certificate_expiry.clone();
         registry.register("certificate_expiry_seconds", "End of our certificate, seconds since 1970", expiry);
-        registry.register("agent_connected", "1 while the agent's stream is up", metrics.agent_connected.clone());
+        registry.register(
+            "agent_connected",
+            "1 while the agent's stream is up",
+            metrics.agent_connected.clone(),
+        );
         metrics
     }
 
@@ -216,7 +232,13 @@ impl Metrics {
     }
 
     /// A connection ended.
-    pub(crate) fn ended(&self, direction: Direction, service: Option<&ServiceKey>, route: Route, verdict: Verdict) {
+    pub(crate) fn ended(
+        &self,
+        direction: Direction,
+        service: Option<&ServiceKey>,
+        route: Route,
+        verdict: Verdict,
+    ) {
         self.ended.get_or_create(&Ended { direction, service: label(service), route, verdict }).inc();
     }
 

@@ -34,7 +34,9 @@ pub(crate) fn alert_of(error: &io::Error) -> Option<rustls::AlertDescription> {
 pub(crate) fn why(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(reason))) => reason.0.to_string(),
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(reason))) => {
+            reason.0.to_string()
+        }
         _ => error.to_string(),
     }
 }

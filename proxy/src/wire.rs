@@ -85,7 +85,10 @@ impl Filled {
 }
 
 /// Reads what a socket has, into a buffer lent at that moment. `None` at the end of the stream.
-pub(crate) fn poll_read_lent(stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Option<Filled>>> {
+pub(crate) fn poll_read_lent(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Option<Filled>>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
         let mut buffer = Lent::take();

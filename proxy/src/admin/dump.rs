@@ -173,7 +173,10 @@ fn inbound(inbound: &Inbound) -> InboundShown {
         service: inbound.service.to_string(),
         importers: inbound.importers.iter().map(ToString::to_string).collect(),
         ports: ports
-            .map(|(port, places)| InboundPortShown { port: *port, places: places.iter().map(|p| place(p)).collect() })
+            .map(|(port, places)| InboundPortShown {
+                port: *port,
+                places: places.iter().map(|p| place(p)).collect(),
+            })
             .collect(),
     }
 }

@@ -47,7 +47,8 @@ impl Agent {
             not_before: sealane_trust::clock::now(),
             not_after: sealane_trust::clock::now().plus(self.lifetime.as_millis().try_into().unwrap()),
         };
-        let leaf = Leaf { spiffe_id: self.spiffe_id.clone(), cluster_id: None, validity, dns_sans: Vec::new() };
+        let leaf =
+            Leaf { spiffe_id: self.spiffe_id.clone(), cluster_id: None, validity, dns_sans: Vec::new() };
         let issued = self.cluster.ca.authority().issue(csr.public_key(), &leaf).unwrap();
         Ok(Response::new(wire::IssueReply {
             spiffe_id: self.spiffe_id.to_string(),
@@ -60,7 +61,10 @@ impl Agent {
 
 #[tonic::async_trait]
 impl IdentityRpc for Service {
-    async fn issue(&self, request: Request<wire::IssueRequest>) -> Result<Response<wire::IssueReply>, Status> {
+    async fn issue(
+        &self,
+        request: Request<wire::IssueRequest>,
+    ) -> Result<Response<wire::IssueReply>, Status> {
         let request = request.into_inner();
         if request.token != b"secret" {
             return Err(Status::permission_denied("an unknown token"));
@@ -69,7 +73,10 @@ impl IdentityRpc for Service {
         self.0.issue(&request.csr)
     }
 
-    async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::IssueReply>, Status> {
+    async fn renew(
+        &self,
+        request: Request<wire::RenewRequest>,
+    ) -> Result<Response<wire::IssueReply>, Status> {
         self.0.renewed.fetch_add(1, Ordering::Relaxed);
         self.0.issue(&request.into_inner().csr)
     }
@@ -179,8 +186,17 @@ impl Setup {
         let state = self.directory.path().join("state");
         let (admin_text, inbound) = (admin.to_string(), SocketAddr::new(LOCALHOST, 0).to_string());
         let fixed = [
-            "sealane-proxy", "--role", "sidecar", "--token-file", self.directory.path().join("token").to_str().unwrap(),
-            "--dir", state.to_str().unwrap(), "--inbound", &inbound, "--admin", &admin_text,
+            "sealane-proxy",
+            "--role",
+            "sidecar",
+            "--token-file",
+            self.directory.path().join("token").to_str().unwrap(),
+            "--dir",
+            state.to_str().unwrap(),
+            "--inbound",
+            &inbound,
+            "--admin",
+            &admin_text,
         ]
         .map(str::to_owned);
         let all = fixed.into_iter().chain(extra.iter().map(|s| (*s).to_owned()));
@@ -229,11 +245,13 @@ fn service_key() -> Option<types::ServiceKey> {
 #[tokio::test]
 async fn a_proxy_gets_its_identity_and_configuration_and_restarts_without_its_agent() {
     let app = says("hello").await;
-    let bad = wire::ProxyItem { kind: Some(wire::proxy_item::Kind::Inbound(wire::Inbound {
-        service: service_key(),
-        ports: vec![wire::InboundPort { port: 0, ..Default::default() }],
-        importers: Vec::new(),
-    })) };
+    let bad = wire::ProxyItem {
+        kind: Some(wire::proxy_item::Kind::Inbound(wire::Inbound {
+            service: service_key(),
+            ports: vec![wire::InboundPort { port: 0, ..Default::default() }],
+            importers: Vec::new(),
+        })),
+    };
     let setup = Setup::new(Duration::from_secs(3600), |cluster| vec![peer_item(cluster), bad]).await;
     let (args, admin) = setup.args(&[]).await;
     let background = serve(args, Drain::default()).await.unwrap();
@@ -246,7 +264,12 @@ async fn a_proxy_gets_its_identity_and_configuration_and_restarts_without_its_ag
     eventually("the applied version arrives", || !setup.agent.applied.lock().unwrap().is_empty()).await;
     let applied = setup.agent.applied.lock().unwrap()[0].clone();
     let error = "upserts[1].inbound.ports.port: must be a port from 1 to 65535, not 0";
-    assert_eq!((applied.0, applied.1.contains("upserts[1].inbound.ports.port")), (3, true), "{} like {error}", applied.1);
+    assert_eq!(
+        (applied.0, applied.1.contains("upserts[1].inbound.ports.port")),
+        (3, true),
+        "{} like {error}",
+        applied.1
+    );
     let saved = setup.directory.path().join("state/config.bin");
     eventually("the configuration is saved", || saved.exists()).await;
 

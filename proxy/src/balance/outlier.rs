@@ -53,7 +53,10 @@ impl Health {
         let until = self.until.load(Ordering::Relaxed);
         until != 0
             && now >= until
-            && self.until.compare_exchange(until, now + TRIAL_MS, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .until
+                .compare_exchange(until, now + TRIAL_MS, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// It failed: true when this ejects a place that was healthy.

@@ -5,7 +5,10 @@ use super::items::{Change, InboundItem, Item, Key, OutboundItem, PeerItem, Targe
 use crate::authorize::{Admits, Domains};
 use crate::balance::Health;
 use crate::detect;
-use crate::snapshot::{Choice, Dial, Inbound, Outbound, OutboundPort, Peer, Place, Snapshot, Unusable, Via, gateway_identity, tls_name};
+use crate::snapshot::{
+    Choice, Dial, Inbound, Outbound, OutboundPort, Peer, Place, Snapshot, Unusable, Via, gateway_identity,
+    tls_name,
+};
 use crate::tls;
 use rustls::pki_types::CertificateDer;
 use sealane_core::endpoint::{GatewayAddress, GatewayHost};
@@ -196,7 +199,8 @@ impl Builder {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let by_address = self.outbound.values().flat_map(|o| o.addresses.iter().map(|a| (*a, o.service.clone())));
+        let by_address =
+            self.outbound.values().flat_map(|o| o.addresses.iter().map(|a| (*a, o.service.clone())));
         Snapshot {
             version: self.version,
             revision: self.revision,
@@ -225,7 +229,13 @@ impl Builder {
         }
     }
 
-    fn place(&mut self, own: Option<&ClusterName>, service: &ServiceKey, port: u16, target: &TargetItem) -> Arc<Place> {
+    fn place(
+        &mut self,
+        own: Option<&ClusterName>,
+        service: &ServiceKey,
+        port: u16,
+        target: &TargetItem,
+    ) -> Arc<Place> {
         let TargetItem { endpoint, address, app_port, inbound_port, ready } = target.clone();
         let dialled = SocketAddr::new(address, inbound_port.unwrap_or(app_port));
         let health = match own {
@@ -252,7 +262,13 @@ impl Builder {
     }
 
     /// The places that a candidate means for a port: none, one, or a few gateways that stand in for it.
-    fn choices(&mut self, service: &ServiceKey, port: &Port, candidate: &Candidate, into: &mut Vec<Arc<Choice>>) {
+    fn choices(
+        &mut self,
+        service: &ServiceKey,
+        port: &Port,
+        candidate: &Candidate,
+        into: &mut Vec<Arc<Choice>>,
+    ) {
         let mut wanted = Vec::new();
         match &candidate.path {
             Path::Direct { id, address, ports, spiffe_id, inbound_port, .. } => {
@@ -294,7 +310,12 @@ impl Builder {
                     identities: BTreeSet::from([gateway_identity(peer)]),
                 }));
             }
-            _ => into.push(Wanted { via: via(), weight: 1, place: Err(Unusable::NoProxy), identities: BTreeSet::new() }),
+            _ => into.push(Wanted {
+                via: via(),
+                weight: 1,
+                place: Err(Unusable::NoProxy),
+                identities: BTreeSet::new(),
+            }),
         }
     }
 
@@ -333,7 +354,13 @@ impl Builder {
         Ok(Dial { address, target, server_name, accepted, tls, gone })
     }
 
-    fn health(&mut self, place: String, cluster: &ClusterName, service: &ServiceKey, port: u16) -> Arc<Health> {
+    fn health(
+        &mut self,
+        place: String,
+        cluster: &ClusterName,
+        service: &ServiceKey,
+        port: u16,
+    ) -> Arc<Health> {
         let key = (place, cluster.clone(), service.clone(), port);
         let kept = self.health.get(&key).and_then(Weak::upgrade);
         let health = kept.unwrap_or_default();

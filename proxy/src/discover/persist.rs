@@ -47,7 +47,11 @@ impl Store {
 }
 
 /// A full delta of all items.
-pub(crate) fn full(version: u64, revision: sealane_core::time::Revision, items: &BTreeMap<Key, ProxyItem>) -> ProxyDelta {
+pub(crate) fn full(
+    version: u64,
+    revision: sealane_core::time::Revision,
+    items: &BTreeMap<Key, ProxyItem>,
+) -> ProxyDelta {
     use sealane_proto::convert::Wire;
     ProxyDelta {
         version,

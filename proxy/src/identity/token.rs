@@ -72,7 +72,8 @@ impl Token {
     /// When others may read it, or it is no token.
     pub(crate) fn read(path: &Path) -> Result<Self, TokenError> {
         let bytes = file::read_private(path, MAX_FILE)?;
-        let token: TokenFile = serde_json::from_slice(&bytes).map_err(|e| TokenError::Format(e.to_string()))?;
+        let token: TokenFile =
+            serde_json::from_slice(&bytes).map_err(|e| TokenError::Format(e.to_string()))?;
         if token.v != 1 {
             return Err(TokenError::Format(format!("it is of version {}, and this proxy knows 1", token.v)));
         }
@@ -91,7 +92,11 @@ impl Token {
 impl TryFrom<AgentFile> for Agent {
     type Error = TokenError;
     fn try_from(file: AgentFile) -> Result<Self, TokenError> {
-        Ok(Agent { addresses: file.agent, trust_domain: TrustDomain::parse(&file.trust_domain)?, roots: file.roots })
+        Ok(Agent {
+            addresses: file.agent,
+            trust_domain: TrustDomain::parse(&file.trust_domain)?,
+            roots: file.roots,
+        })
     }
 }
 

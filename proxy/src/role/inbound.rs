@@ -176,7 +176,11 @@ pub(crate) async fn terminate(
 }
 
 /// Notes who the peer is, by this connection's certificates; `None` when its cluster is gone by now.
-pub(crate) fn identify(context: &Context, stream: &ServerStream, connection: &Connection) -> Option<Arc<Peer>> {
+pub(crate) fn identify(
+    context: &Context,
+    stream: &ServerStream,
+    connection: &Connection,
+) -> Option<Arc<Peer>> {
     let peer = tls::server::peer(stream)?;
     let snapshot = context.current.load();
     let cluster = snapshot.peers.values().find(|p| p.trust_domain == *peer.trust_domain()).cloned();

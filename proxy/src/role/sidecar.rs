@@ -28,7 +28,8 @@ async fn connection(context: Arc<Context>, gate: Arc<Gate>, stream: TcpStream, f
     let name = hello.asks.server_name.as_deref();
     match route(&snapshot, name, Probes::Refused) {
         Ok(Routed::Service(service, places)) => {
-            inbound::terminate(&context, &pass, inbound::Arrived { stream, hello, from }, &service, places).await;
+            inbound::terminate(&context, &pass, inbound::Arrived { stream, hello, from }, &service, places)
+                .await;
         }
         Ok(Routed::Probe) => refuse(stream, crate::tls::hello::Alert::UnrecognizedName).await,
         Err(lost) => turned_back(&context, Direction::Inbound, stream, hello, from, &lost).await,

@@ -209,7 +209,12 @@ pub(crate) fn port_name() -> PortName {
 }
 
 /// A candidate by way of a gateway.
-pub(crate) fn by_gateway(cluster: &str, tier: Tier, gateway: SocketAddr, identities: &[SpiffeId]) -> Candidate {
+pub(crate) fn by_gateway(
+    cluster: &str,
+    tier: Tier,
+    gateway: SocketAddr,
+    identities: &[SpiffeId],
+) -> Candidate {
     let path = Path::Gateway {
         address: gateway_address(gateway),
         locality: Locality::default(),
@@ -221,7 +226,13 @@ pub(crate) fn by_gateway(cluster: &str, tier: Tier, gateway: SocketAddr, identit
 }
 
 /// A candidate in the same network.
-pub(crate) fn direct(cluster: &str, tier: Tier, endpoint: &str, at: SocketAddr, id: Option<SpiffeId>) -> Candidate {
+pub(crate) fn direct(
+    cluster: &str,
+    tier: Tier,
+    endpoint: &str,
+    at: SocketAddr,
+    id: Option<SpiffeId>,
+) -> Candidate {
     let path = Path::Direct {
         id: EndpointId::parse(endpoint).unwrap(),
         address: at.ip(),
@@ -270,7 +281,8 @@ impl Chain {
     pub(crate) async fn to(app: SocketAddr) -> Chain {
         let (east, west) = (Cluster::new("east"), Cluster::new("west"));
         let mut server = Proxy::new(&west, "ns/shop/sa/cart");
-        let both = |own: &Cluster, other: &Cluster| vec![Item::Peer(own.peer(true)), Item::Peer(other.peer(false))];
+        let both =
+            |own: &Cluster, other: &Cluster| vec![Item::Peer(own.peer(true)), Item::Peer(other.peer(false))];
         server.tell(both(&west, &east));
         server.tell(vec![inbound(vec![target(ENDPOINT, None, app)], &["east", "west"])]);
         let sidecar = server.sidecar().await;

@@ -23,7 +23,12 @@ struct Admission {
 }
 
 impl PeerPolicy for Admission {
-    fn check(&self, chain: &[CertificateDer<'_>], now: Millis, usage: Usage) -> Result<Verified, VerifyError> {
+    fn check(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Millis,
+        usage: Usage,
+    ) -> Result<Verified, VerifyError> {
         let claimed = Svid::parse(chain.first().ok_or(VerifyError::Empty)?)?;
         let refused = |_| VerifyError::WrongIdentity(claimed.spiffe_id.clone());
         let peer = authorize(&self.domains, &self.admits, &claimed.spiffe_id).map_err(refused)?;
@@ -33,7 +38,11 @@ impl PeerPolicy for Admission {
 }
 
 /// A configuration that admits exactly these. Made once a change.
-pub(crate) fn config(identity: &Identity, domains: Arc<Domains>, admits: Admits) -> Arc<rustls::ServerConfig> {
+pub(crate) fn config(
+    identity: &Identity,
+    domains: Arc<Domains>,
+    admits: Admits,
+) -> Arc<rustls::ServerConfig> {
     let policy = Arc::new(Admission { domains, admits });
     sealane_trust::tls::server_config(identity, ClientAuth::Required(policy), &[ALPN])
 }

@@ -32,7 +32,10 @@ impl Ca {
     }
 
     /// A chain with its key.
-    pub(crate) fn certify(&self, path: &str) -> (Vec<rustls::pki_types::CertificateDer<'static>>, PrivateKey) {
+    pub(crate) fn certify(
+        &self,
+        path: &str,
+    ) -> (Vec<rustls::pki_types::CertificateDer<'static>>, PrivateKey) {
         let key = PrivateKey::generate().unwrap();
         let spiffe_id = SpiffeId::parse(&format!("spiffe://{}/{path}", self.0.trust_domain())).unwrap();
         let leaf = Leaf { spiffe_id, cluster_id: None, validity: Self::validity(), dns_sans: Vec::new() };

@@ -35,7 +35,8 @@ pub(crate) async fn serve(context: Arc<Context>, client: TcpStream, from: Socket
     let snapshot = context.current.load();
     let outbound = snapshot.outbound.get(&import.service).cloned();
     drop(snapshot);
-    let connection = context.connections.begin(Direction::Outbound, outbound.as_ref().map(|o| &o.service), from);
+    let connection =
+        context.connections.begin(Direction::Outbound, outbound.as_ref().map(|o| &o.service), from);
     let Some(port) = outbound.as_deref().and_then(|o| o.ports.get(&import.port)) else {
         reset_on_drop(&client);
         let ImportPort { service, port } = &import;
@@ -129,7 +130,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// Connects to the next candidate that answers; `None` when there is none left.
-    async fn next(&mut self, context: &Context, connection: &Connection) -> Option<(ClientStream, &'a Choice, &'a Dial)> {
+    async fn next(
+        &mut self,
+        context: &Context,
+        connection: &Connection,
+    ) -> Option<(ClientStream, &'a Choice, &'a Dial)> {
         while self.count < MAX_ATTEMPTS {
             let choice = self.choose()?;
             let Ok(dial) = &choice.dial else { continue };

@@ -111,10 +111,9 @@ async fn a_new_certificate_is_presented_to_new_connections_and_old_ones_stay() {
     let mut old = TcpStream::connect(chain.entry).await.unwrap();
     old.write_all(b"1").await.unwrap();
     let (mut old_server, _) = listener.accept().await.unwrap();
-    for (proxy, cluster, path) in [
-        (&chain.client, &chain.east, "ns/shop/sa/web"),
-        (&chain.server, &chain.west, "ns/shop/sa/cart"),
-    ] {
+    for (proxy, cluster, path) in
+        [(&chain.client, &chain.east, "ns/shop/sa/web"), (&chain.server, &chain.west, "ns/shop/sa/cart")]
+    {
         let before = proxy.context.identity.current().serial;
         let (certificates, key) = cluster.ca.certify(path);
         proxy.context.identity.replace(certificates, &key).unwrap();
@@ -238,7 +237,14 @@ async fn probes_prove_the_gateway_identity() {
     let sidecar = chain.server.sidecar().await;
     let wrong = PeerItem { probes: vec![gateway_address(sidecar)], ..chain.west.peer(false) };
     chain.client.tell(vec![Item::Peer(wrong)]);
-    let down = async { loop { let result = probed.recv().await.unwrap().remove(0); if !result.ok { return result } } };
+    let down = async {
+        loop {
+            let result = probed.recv().await.unwrap().remove(0);
+            if !result.ok {
+                return result;
+            }
+        }
+    };
     let down = tokio::time::timeout(Duration::from_secs(10), down).await.unwrap();
     assert!(down.error.contains("UnrecognisedName"), "{}", down.error);
 }

@@ -99,7 +99,8 @@ async fn a_removed_cluster_has_its_connections_ended_on_both_sides() {
             chain.client.change(Vec::new(), vec![Key::Peer(name("west"))]);
         }
         let mut byte = [0u8; 1];
-        let ended = async { (client.read(&mut byte).await.is_err(), server.read(&mut [0u8; 1]).await.is_err()) };
+        let ended =
+            async { (client.read(&mut byte).await.is_err(), server.read(&mut [0u8; 1]).await.is_err()) };
         let ended = tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
         assert_eq!(ended, (true, true), "removed at server: {removed_at_server}");
     }
@@ -121,7 +122,8 @@ async fn those_who_dally_make_room_and_cost_little() {
     client.tell(vec![outbound(vec![by_gateway("west", Tier::Remote, door, &accepted)])]);
     assert_eq!(hear(chain.entry).await.as_deref(), Ok("served"), "a prompt client gets through");
     let metrics = chain.gateway.context.metrics.text();
-    let evicted = metrics.lines().find_map(|l| l.strip_prefix("sealane_proxy_turned_away_total{reason=\"evicted\"} "));
+    let evicted =
+        metrics.lines().find_map(|l| l.strip_prefix("sealane_proxy_turned_away_total{reason=\"evicted\"} "));
     assert!(evicted.unwrap().parse::<u32>().unwrap() >= 42, "{metrics}");
 }
 
@@ -157,6 +159,10 @@ async fn every_candidate_is_named_when_none_answers() {
     ])]);
     assert!(hear(chain.entry).await.is_err());
     let reason = client.connections("outbound", 1).await[0]["reason"].as_str().unwrap().to_owned();
-    assert!(reason.starts_with("edge direct e-bbbbbbbbbbbbb: its cluster is not among the trusted peers; west direct"));
+    assert!(
+        reason.starts_with(
+            "edge direct e-bbbbbbbbbbbbb: its cluster is not among the trusted peers; west direct"
+        )
+    );
     assert!(reason.contains("can not connect to 127.0.0.1"), "{reason}");
 }
