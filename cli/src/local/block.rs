@@ -27,7 +27,7 @@ impl Block {
             let [a, b] = sealane_trust::random::<2>().context("no random bytes for an address block")?;
             // 127.0 to 127.15 are left alone: other software uses them.
             let (second, third) = (16 + a % 239, b & !(NETWORKS - 1));
-            let lock = SocketAddr::from((Ipv4Addr::new(127, second, third + NETWORKS - 1, 254), 47_007));
+            let lock = SocketAddr::from((Ipv4Addr::new(127, second, third + (NETWORKS - 1), 254), 47_007));
             if let Ok(held) = TcpListener::bind(lock) {
                 return Ok(Block { second, third, _held: held });
             }

@@ -19,8 +19,9 @@ fn an_agent_restarts_with_the_store_away() {
         let answer: sealane::app::Greeting =
             sealane::local::http::ask(road, "late", PATIENCE).await?.json()?;
         ensure!(answer.name == "west/echo-1", "{answer:?}");
+        wait::until_true("traffic goes on", PATIENCE, async || Ok(traffic.so_far().answered() > 50)).await?;
         let tally = traffic.stop();
-        ensure!(tally.failed == 0 && tally.answered() > 20, "{tally:?}");
+        ensure!(tally.failed == 0, "{tally:?}");
         reconnects(&mut pair).await
     });
 }

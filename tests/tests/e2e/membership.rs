@@ -48,12 +48,19 @@ async fn stays_out(pair: &mut Pair, caller: &Caller) -> Result<()> {
     let inbound = pair.east.pod("cart-1")?.inbound();
     let answer = caller.dial(inbound, "p80.cart.shop.svc.clusterset.local", &east).await?;
     ensure!(matches!(answer, Err(Refused::Alert(_))), "a removed cluster's workload is served: {answer:?}");
+    wait::until_true("west's agent says why it was sent away", PATIENCE, async || {
+        let said = pair.west.agent.as_ref().context("no agent")?.said();
+        let lines: Vec<&str> = said.lines().filter(|l| l.contains("uplink")).collect();
+        ensure!(lines.iter().any(|l| l.contains("removed") || l.contains("member")), "{}", lines.join("\n"));
+        Ok(true)
+    })
+    .await?;
+    // It starts again from its last view, and stays outside.
     pair.west.kill_agent();
-    // It starts from its last view, and is told at the door that it is no member.
     pair.west.start_agent().await?;
-    let agent = pair.west.agent.as_ref().context("no agent")?;
-    wait::until_true("west's agent says that it is refused", PATIENCE, async || {
-        Ok(agent.said().lines().any(|l| l.contains("WARN") || l.contains("ERROR")))
+    wait::until_true("west's agent tries to come back", PATIENCE, async || {
+        let said = pair.west.agent.as_ref().context("no agent")?.said();
+        Ok(said.lines().filter(|l| l.contains("stream ended")).count() > 2)
     })
     .await?;
     let clusters = pair.federation.client()?.clusters().await?.clusters;
