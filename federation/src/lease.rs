@@ -42,6 +42,8 @@ struct Kept {
     session: SessionId,
     /// Last heard, or granted at.
     fresh: Instant,
+    /// Last heard.
+    heard: Option<Instant>,
     /// Whether the log says live.
     live: bool,
     /// When it went from live to lapsed, while that counts towards suspicion.
@@ -49,6 +51,18 @@ struct Kept {
     proposed: Option<Instant>,
     /// An operator said that it is gone: its silence is no evidence against ourselves.
     confirmed: bool,
+}
+
+impl Kept {
+    /// Whether a revival is due, which then counts as proposed.
+    fn revival(&mut self, now: Instant) -> bool {
+        let heard = self.heard.is_some_and(|at| now < at + TTL);
+        let due = !self.live && heard && self.proposed.is_none_or(|at| now >= at + REPEAT);
+        if due {
+            self.proposed = Some(now);
+        }
+        due
+    }
 }
 
 /// The leases, as a leader keeps them.
@@ -89,13 +103,10 @@ impl Leases {
     pub fn heard(&mut self, now: Instant, cluster: ClusterId, session: SessionId) -> Option<Action> {
         let kept = self.kept.get_mut(&cluster).filter(|k| k.session == session)?;
         kept.fresh = now;
+        kept.heard = Some(now);
         kept.lapsed_at = None;
         kept.confirmed = false;
-        if kept.live || kept.proposed.is_some_and(|at| now < at + REPEAT) {
-            return None;
-        }
-        kept.proposed = Some(now);
-        Some(Action::Revive(cluster, session))
+        kept.revival(now).then_some(Action::Revive(cluster, session))
     }
 
     /// One beat of the loop: what the log says now, and what time did.
@@ -110,7 +121,11 @@ impl Leases {
             self.kept.values_mut().for_each(|k| k.fresh = now);
         }
         self.judge(now);
-        if self.suspected.is_some() { Vec::new() } else { self.lapses(now) }
+        let mut actions = self.revivals(now);
+        if self.suspected.is_none() {
+            actions.extend(self.lapses(now));
+        }
+        actions
     }
 
     /// An operator says that the silent clusters are gone indeed: their leases lapse.
@@ -132,6 +147,7 @@ impl Leases {
             let kept = self.kept.entry(cluster.id).or_insert_with(|| Kept {
                 session: session.id,
                 fresh: now,
+                heard: None,
                 live,
                 lapsed_at: None,
                 proposed: None,
@@ -158,6 +174,12 @@ impl Leases {
             (true, since) => since,
             (false, _) => None,
         };
+    }
+
+    /// Sessions that were heard while their lapse was on its way into the log.
+    fn revivals(&mut self, now: Instant) -> Vec<Action> {
+        let due = self.kept.iter_mut().filter_map(|(id, k)| k.revival(now).then_some((id, k)));
+        due.map(|(id, kept)| Action::Revive(*id, kept.session)).collect()
     }
 
     fn lapses(&mut self, now: Instant) -> Vec<Action> {

@@ -147,9 +147,8 @@ impl FromRequestParts<Serving> for Reading {
         }
         let serving = serving.clone();
         let (facts, raft) = (serving.state(), serving.replica.status().borrow().clone());
-        let age = serving.freshness();
         let leader = raft.leader.map(|id| id.0);
-        let age_ms = age.map(millis);
+        let age_ms = serving.leasing.current().map(|at| millis(at.elapsed()));
         let freshness = Freshness { revision: facts.meta.revision.to_string(), age_ms, leader };
         Ok(Reading { serving, facts, raft, freshness })
     }

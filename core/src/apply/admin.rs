@@ -110,7 +110,7 @@ fn forget_tokens(draft: &mut Draft) {
     drop_tokens(draft, |token| token.expires.plus(TOKEN_KEPT_MS) < now);
 }
 
-fn drop_tokens(draft: &mut Draft, gone: impl Fn(&Token) -> bool) {
+pub(super) fn drop_tokens(draft: &mut Draft, gone: impl Fn(&Token) -> bool) {
     let hashes: Vec<Hash> = draft.state.tokens.values().filter(|t| gone(t)).map(|t| t.hash).collect();
     for hash in hashes {
         draft.state.tokens.remove(&hash);

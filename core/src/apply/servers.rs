@@ -1,9 +1,10 @@
 //! Federation servers: where they are.
 
+use super::admin;
 use super::draft::Draft;
 use crate::command::{Refusal, RefusalCode, Reply};
 use crate::identity::ServerId;
-use crate::state::{RecordKey, Server};
+use crate::state::{RecordKey, Server, TokenScope};
 use std::sync::Arc;
 
 /// The longest `host:port`.
@@ -33,6 +34,8 @@ pub(super) fn remove(draft: &mut Draft, id: ServerId) -> Result<Reply, Refusal> 
     if draft.state.servers.remove(&id).is_none() {
         return Err(Refusal::new(RefusalCode::NotFound, format!("there is no server {id}")));
     }
+    // What admitted it would admit it again; its certificate is good for years.
+    admin::drop_tokens(draft, |token| token.scope == TokenScope::Server { id });
     draft.dirty.insert(RecordKey::Server(id));
     Ok(Reply::Done)
 }

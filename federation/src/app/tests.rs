@@ -1,5 +1,6 @@
 //! Whole servers in this process, on loopback, with real TLS: what agents, administrators and programs meet.
 
+mod api;
 mod bench;
 mod members;
 mod servers;

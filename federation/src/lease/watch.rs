@@ -80,6 +80,10 @@ struct Book {
     heard: BTreeMap<ClusterId, SessionId>,
     applied: BTreeMap<ClusterId, (Revision, String)>,
     beats: u32,
+    /// When each server last told something, on the leader.
+    servers: BTreeMap<ServerId, Instant>,
+    /// When this server last led, or was answered by the leader.
+    current: Option<Instant>,
 }
 
 impl fmt::Debug for Leasing {
@@ -157,6 +161,19 @@ impl Leasing {
         }
     }
 
+    /// When this server last knew itself to be up to date: it led, or the leader answered it.
+    #[must_use]
+    pub fn current(&self) -> Option<Instant> {
+        self.book().current
+    }
+
+    /// When this server, as the leader, was last told something by another.
+    #[must_use]
+    pub fn server_heard(&self, server: ServerId) -> Option<Instant> {
+        let book = self.book();
+        book.leases.leads().and_then(|_| book.servers.get(&server).copied())
+    }
+
     /// An operator confirms that the silent clusters are gone. Gives how many leases lapse.
     ///
     /// # Errors
@@ -180,6 +197,7 @@ impl Leasing {
         let (now, instant) = (self.now(), Instant::now());
         let mut book = self.book();
         let term = book.leases.leads().ok_or(NotLeader)?;
+        book.servers.insert(by, instant);
         let members = self.0.parts.replica.state();
         let member = |id: u64| members.1.state.clusters.contains_key(&ClusterId(id));
         let mut actions = Vec::new();
@@ -235,6 +253,8 @@ impl Leasing {
         let mut book = self.book();
         book.own.retain(|id, _| state.clusters.contains_key(id));
         if status.is_leader() {
+            book.current = Some(Instant::now());
+            book.servers.retain(|id, _| state.servers.contains_key(id));
             if book.leases.leads() != Some(status.term) {
                 book.leases.lead(self.now(), status.term, state);
             }
@@ -328,6 +348,7 @@ impl Book {
 
     fn learn(&mut self, reply: pb::BeatReply) {
         let now = Instant::now();
+        self.current = Some(now);
         let ago = |ms: u64| now.checked_sub(Duration::from_millis(ms));
         self.suspected = reply.suspected_ms.map(|ms| ago(ms).unwrap_or(now));
         if reply.table.is_empty() {

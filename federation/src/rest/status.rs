@@ -1,9 +1,8 @@
 //! `/status` and `/servers`.
 
 use super::types::{self, ServerRole};
-use super::{Reading, STALE, count};
+use super::{Reading, STALE, count, millis};
 use crate::consensus::status::{RaftStatus, Role};
-use crate::rpc::Serving;
 use axum::Json;
 use sealane_core::identity::ServerId;
 use sealane_core::liveness;
@@ -11,7 +10,6 @@ use sealane_core::state::State;
 use sealane_core::view::Standing;
 use sealane_trust::clock;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// Certificates are warned about when they end sooner.
 const SOON_MS: u64 = 24 * 3600 * 1000;
@@ -48,7 +46,7 @@ pub(super) async fn status(reading: Reading) -> Json<types::Status> {
               (status = 503, body = types::ApiError)))]
 pub(super) async fn servers(reading: Reading) -> Json<types::Servers> {
     let servers = members(&reading.raft, &reading.facts).into_iter();
-    let servers = servers.map(|id| server(id, &reading.raft, &reading.facts)).collect();
+    let servers = servers.map(|id| server(id, &reading)).collect();
     Json(types::Servers { freshness: reading.freshness, servers })
 }
 
@@ -65,8 +63,10 @@ fn own_role(raft: &RaftStatus) -> ServerRole {
     }
 }
 
-fn server(id: ServerId, raft: &RaftStatus, state: &State) -> types::Server {
-    let recorded = state.servers.get(&id);
+fn server(id: ServerId, reading: &Reading) -> types::Server {
+    let raft = &reading.raft;
+    let heard = reading.serving.leasing.server_heard(id);
+    let recorded = reading.facts.servers.get(&id);
     let progress = raft.progress.get(&id).filter(|_| raft.is_leader());
     let role = match () {
         () if id == raft.id => own_role(raft),
@@ -84,6 +84,7 @@ fn server(id: ServerId, raft: &RaftStatus, state: &State) -> types::Server {
         voter: raft.voters.contains(&id),
         matched: own.or(progress.map(|p| p.matched)),
         reachable: if id == raft.id { Some(true) } else { progress.map(|p| p.active) },
+        last_heard_ms: heard.map(|at| millis(at.elapsed())),
         snapshot: progress.map(|p| p.snapshot),
     }
 }
@@ -137,16 +138,5 @@ fn certificates(reading: &Reading, all: &mut Vec<String>) {
     }
     for cluster in reading.facts.clusters.values().filter(|c| c.certificate.not_after < soon) {
         all.push(format!("the certificate of cluster {}'s agent ends within a day", cluster.name));
-    }
-}
-
-impl Serving {
-    /// How long ago this server knew itself to be up to date: its leader's word is at most this old. `None` without
-    /// a leader.
-    pub(crate) fn freshness(&self) -> Option<Duration> {
-        let status = self.replica.status();
-        let raft = status.borrow();
-        // A follower that has a leader hears from it several times within an election timeout, or drops it.
-        raft.leader.map(|_| raft.ticked.elapsed())
     }
 }

@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 pub struct Freshness {
     /// The revision that was answered from.
     pub revision: String,
-    /// How long ago this server last heard from a leader that it is up to date; `null` when it knows of none.
+    /// How long ago this server last led or was answered by the leader: the answer is at most about this old. `null`
+    /// when it never was since it started.
     pub age_ms: Option<u64>,
     /// The leader that this server knows; `null` when there is none.
     pub leader: Option<u64>,
@@ -121,6 +122,8 @@ pub struct Server {
     pub matched: Option<u64>,
     /// Whether the leader hears from it; only the leader knows.
     pub reachable: Option<bool>,
+    /// How long ago the leader was last told something by it; only the leader knows.
+    pub last_heard_ms: Option<u64>,
     /// Whether it is being sent a snapshot; only the leader knows.
     pub snapshot: Option<bool>,
 }
