@@ -17,6 +17,7 @@ use crate::splice::Pipes;
 use crate::telemetry::Metrics;
 use anyhow::Context as _;
 use sealane_proto::agent::v1 as wire;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -249,7 +250,8 @@ fn raise_descriptor_limit() {
 fn start_log(args: &Args) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {:?} is not a filter", args.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // Someone who linked us may log already; that is as good.
     let _ = match args.log_format {
         LogFormat::Text => log.try_init(),
