@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Joins clusters into one federation: what one exports is reachable from the others, by name, by identity and
 /// encrypted.
 #[derive(Debug, Parser)]
-#[command(name = "sealane", version, about, long_about = None, after_help = after_help())]
+#[command(name = "sealane", version, long_about = None, after_help = after_help())]
 pub struct Args {
     /// Who is asking, and whom.
     #[command(flatten)]
