@@ -290,6 +290,8 @@ impl<L: RaftLog> Node<L> {
     fn take(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick(),
+            // Raft would pass it on in the asker's name, which the leader refuses of another. The asker asks again.
+            Input::Message(m) if m.get_msg_type() == MessageType::MsgReadIndex && !self.leads() => {}
             Input::Message(message) => {
                 // A stranger's answer, a stale term: raft says which it does not take, and nothing follows from it.
                 if let Err(error) = self.raw.step(*message) {
@@ -550,14 +552,16 @@ impl<L: RaftLog> Node<L> {
 
     fn answer_reads(&mut self) {
         let ready = self.reads.ready(self.applied.index);
-        self.effects.extend(ready.into_iter().map(|(token, index)| Effect::Answer(token, Outcome::Read(index))));
+        self.effects
+            .extend(ready.into_iter().map(|(token, index)| Effect::Answer(token, Outcome::Read(index))));
     }
 
     fn call_for_snapshot(&mut self) {
         let wanted = self.raw.store().wanted.take();
         let covered = self.raw.store().snapshot.as_ref().map_or(0, |m| m.index);
         let since = self.applied.index.saturating_sub(covered);
-        let due = since >= self.config.snapshot_entries || self.bytes_since_snapshot >= self.config.snapshot_bytes;
+        let due =
+            since >= self.config.snapshot_entries || self.bytes_since_snapshot >= self.config.snapshot_bytes;
         let able = !self.building && self.in_flight.is_none() && self.ticks >= self.build_after;
         if able && self.applied.index > 0 && (wanted || due) {
             self.building = true;
@@ -626,16 +630,11 @@ impl<L: RaftLog> Node<L> {
 }
 
 fn command_entry(command: Bytes) -> Entry {
-    let mut entry = Entry::default();
-    entry.data = command;
-    entry
+    Entry { data: command, ..Entry::default() }
 }
 
 fn change_entry(change: Vec<u8>) -> Entry {
-    let mut entry = Entry::default();
-    entry.set_entry_type(EntryType::EntryConfChangeV2);
-    entry.data = change.into();
-    entry
+    Entry { entry_type: EntryType::EntryConfChangeV2, data: change.into(), ..Entry::default() }
 }
 
 #[cfg(test)]

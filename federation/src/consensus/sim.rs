@@ -5,6 +5,7 @@
 
 pub use crate::consensus::driver::{Records, Snapshots};
 pub use crate::consensus::fault::Fault;
+pub use crate::consensus::node::NodeConfig;
 pub use crate::consensus::open::{Fit, fit};
 pub use crate::store::log::{Batch, LogError, Position, RaftLog};
 pub use crate::store::snapshot::{Header, SnapshotError, retention};
@@ -13,7 +14,7 @@ pub use crate::store::state::{Dirty, StateError, StateStore};
 use crate::consensus::driver::Driver;
 use crate::consensus::inbox::{Control, Waiting};
 use crate::consensus::machine::{Fatal, StateMachine};
-use crate::consensus::node::{Effect, Input, NodeConfig};
+use crate::consensus::node::{Effect, Input};
 use crate::consensus::open::{self, Parts};
 use crate::consensus::replica::{ProposeError, ReadError, Replica};
 use crate::consensus::status::RaftStatus;
