@@ -218,4 +218,4 @@ fn own_peer(own: &Own) -> TrustedPeer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -68,3 +68,6 @@ impl From<tonic::Status> for StreamError {
         StreamError::Call(Box::new(status))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,8 +65,12 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
 async fn listen(args: &RunArgs, directory: &Directory) -> anyhow::Result<Listeners> {
     let me = &directory.identity;
     let bind = async |given: Option<std::net::SocketAddr>, advertised: &str| match given {
-        Some(address) => TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}")),
-        None => TcpListener::bind(advertised).await.with_context(|| format!("can not listen on {advertised}")),
+        Some(address) => {
+            TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))
+        }
+        None => {
+            TcpListener::bind(advertised).await.with_context(|| format!("can not listen on {advertised}"))
+        }
     };
     Ok(Listeners {
         grpc: bind(args.listen, &me.address).await?,

@@ -78,10 +78,10 @@ impl Journal {
         }
         let mut all = Events::default();
         while kept.entries.front().is_some_and(|(index, _)| *index <= to) {
-            if let Some((index, events)) = kept.entries.pop_front() {
-                if index > after {
-                    all.merge(events);
-                }
+            if let Some((index, events)) = kept.entries.pop_front()
+                && index > after
+            {
+                all.merge(events);
             }
         }
         kept.taken = kept.taken.max(to);
@@ -150,7 +150,8 @@ mod tests {
     fn founded() -> Machine {
         let mut machine = Machine::restore(std::iter::empty()).unwrap();
         let trust_domain = TrustDomain::parse("fed").unwrap();
-        let found = Action::Found { federation: FederationId([1; 16]), trust_domain, limits: Limits::default() };
+        let found =
+            Action::Found { federation: FederationId([1; 16]), trust_domain, limits: Limits::default() };
         machine.apply(1, 1, &command(found)).unwrap();
         machine
     }

@@ -204,7 +204,9 @@ impl Metrics {
                         Lease::Lapsed { .. } => LeaseState::Lapsed,
                     }
             });
-            self.leases.get_or_create(&LeaseLabel { state: wanted }).set(i64::try_from(n.count()).unwrap_or(i64::MAX));
+            self.leases
+                .get_or_create(&LeaseLabel { state: wanted })
+                .set(i64::try_from(n.count()).unwrap_or(i64::MAX));
         };
         [LeaseState::Never, LeaseState::Live, LeaseState::Lapsed].into_iter().for_each(count);
     }

@@ -100,9 +100,11 @@ impl Pki {
     pub fn found(dir: &Path, trust_domain: &TrustDomain, id: ServerId) -> Result<Self, PkiError> {
         let dir = make_dir(dir)?;
         let now = clock::now();
-        let root = Authority::root(trust_domain, "Sealane federation root", Validity::starting(now, ROOT_VALIDITY))?;
+        let root =
+            Authority::root(trust_domain, "Sealane federation root", Validity::starting(now, ROOT_VALIDITY))?;
         write_key(&dir.join("root.key"), root.key())?;
-        let issuer = root.intermediate(new_key(&dir)?, &issuer_name(id), Validity::starting(now, ISSUER_VALIDITY))?;
+        let issuer =
+            root.intermediate(new_key(&dir)?, &issuer_name(id), Validity::starting(now, ISSUER_VALIDITY))?;
         store_issuer(&dir, &issuer)?;
         Self::load_from(dir, id)
     }
@@ -184,7 +186,8 @@ impl Pki {
         validity: Validity,
     ) -> Result<Issued, IssueError> {
         let spiffe_id = SpiffeId::agent(self.issuer.trust_domain(), cluster.1);
-        self.issuer.issue(key, &Leaf { spiffe_id, cluster_id: Some(cluster.0), validity, dns_sans: Vec::new() })
+        self.issuer
+            .issue(key, &Leaf { spiffe_id, cluster_id: Some(cluster.0), validity, dns_sans: Vec::new() })
     }
 
     /// Signs the issuer of another server; `None` when the root's key is not here.
@@ -230,11 +233,15 @@ fn issuer_name(id: ServerId) -> String {
     format!("Sealane federation server {id}")
 }
 
-fn server_leaf(issuer: &Authority, id: ServerId) -> Result<(Vec<CertificateDer<'static>>, PrivateKey), PkiError> {
+fn server_leaf(
+    issuer: &Authority,
+    id: ServerId,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKey), PkiError> {
     let key = new_key(Path::new("server.key"))?;
     let spiffe_id = SpiffeId::server(issuer.trust_domain(), id);
     let validity = Validity::starting(clock::now(), SERVER_VALIDITY);
-    let issued = issuer.issue(key.public(), &Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() })?;
+    let issued =
+        issuer.issue(key.public(), &Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() })?;
     Ok((issued.chain, key))
 }
 

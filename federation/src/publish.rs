@@ -118,7 +118,7 @@ impl Inner {
         let now = Instant::now();
         self.channels.retain(|cluster, entry| {
             to.state.clusters.contains_key(cluster)
-                && !entry.idle.is_some_and(|since| now.saturating_duration_since(since) > LINGER)
+                && entry.idle.is_none_or(|since| now.saturating_duration_since(since) <= LINGER)
         });
         if self.channels.is_empty() {
             // What nobody watches needs no recomputation, but the journal is to be taken all the same.
@@ -216,7 +216,7 @@ impl Watcher {
     ///
     /// # Errors
     /// When the cluster was removed.
-    pub fn next(&mut self) -> Result<Option<Kind>, NotMember> {
+    pub fn pull(&mut self) -> Result<Option<Kind>, NotMember> {
         self.changed.mark_unchanged();
         let inner = self.publisher.lock();
         let entry = inner.channels.get(&self.cluster).ok_or(NotMember)?;
@@ -228,7 +228,7 @@ impl Watcher {
     /// # Errors
     /// When the cluster was removed.
     pub fn progress(&mut self) -> Result<Option<Kind>, NotMember> {
-        let next = self.next()?;
+        let next = self.pull()?;
         Ok(next.or_else(|| self.cursor.as_mut().and_then(Cursor::progress)))
     }
 

@@ -27,14 +27,21 @@ use sealane_core::state::State as Facts;
 use sealane_core::time::Millis;
 use sealane_trust::acceptor::Peer;
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 use types::{ApiError, ErrorCode, Freshness};
 
 /// How long a consistent read may wait for a leader.
 const CONSISTENT: Duration = Duration::from_secs(5);
 /// Beyond this the replica's loop stands still, and nobody can say how current its state is.
 const STALE: Duration = Duration::from_secs(1);
+
+/// Readings at a time: views are computed on threads of their own, and streams come first.
+pub const READS: usize = 8;
+/// How long a reading may wait for its turn.
+const TURN: Duration = Duration::from_secs(2);
 
 /// The routes.
 pub fn router(serving: Serving) -> Router {
@@ -55,7 +62,11 @@ pub fn router(serving: Serving) -> Router {
         .nest("/api/v1", api)
         .fallback(|| async { Refused::not_found("there is nothing at this path; see /api/v1/openapi.json") })
         .method_not_allowed_fallback(|| async {
-            Refused(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, "only GET is served here".into())
+            Refused(
+                StatusCode::METHOD_NOT_ALLOWED,
+                ErrorCode::MethodNotAllowed,
+                "only GET is served here".into(),
+            )
         })
         .with_state(serving)
 }
@@ -125,9 +136,23 @@ pub(crate) struct Reading {
     pub(crate) facts: Facts,
     pub(crate) raft: RaftStatus,
     pub(crate) freshness: Freshness,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Reading {
+    /// Makes an answer that takes a while, away from the threads that serve streams.
+    pub(crate) async fn compute<T: Send + 'static>(
+        self,
+        answer: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<(T, Freshness), Refused> {
+        let computed = tokio::task::spawn_blocking(move || (answer(&self), self.freshness.clone())).await;
+        computed.map_err(|error| {
+            tracing::error!(%error, "an answer could not be made");
+            let message = "the answer could not be made: this is a defect, report it".to_owned();
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, message)
+        })
+    }
+
     /// The time of the log, or this server's clock where it is later: for ages of what the log dates.
     pub(crate) fn now(&self) -> Millis {
         self.facts.meta.now.max(sealane_trust::clock::now())
@@ -145,12 +170,16 @@ impl FromRequestParts<Serving> for Reading {
                 Refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, e.to_string())
             })?;
         }
+        let busy =
+            || Refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Busy, "too many requests at once".into());
+        let turn = timeout(TURN, Arc::clone(&serving.reads).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or_else(busy)?;
         let serving = serving.clone();
         let (facts, raft) = (serving.state(), serving.replica.status().borrow().clone());
         let leader = raft.leader.map(|id| id.0);
         let age_ms = serving.leasing.current().map(|at| millis(at.elapsed()));
         let freshness = Freshness { revision: facts.meta.revision.to_string(), age_ms, leader };
-        Ok(Reading { serving, facts, raft, freshness })
+        Ok(Reading { serving, facts, raft, freshness, _turn: turn })
     }
 }
 

@@ -36,6 +36,7 @@ use sealane_proto::federation::v1::Hello;
 use sealane_proto::{Invalid, hello};
 use std::ops::Deref;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -68,6 +69,8 @@ pub struct Parts {
     pub leasing: Leasing,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Admits a few readings of the status API at a time: each may compute many views.
+    pub reads: Arc<Semaphore>,
     /// Cancelled when the streams of agents are to end.
     pub drain: CancellationToken,
     /// Cancelled when those of other servers are to end too: after leadership was handed over.
@@ -131,12 +134,16 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         RefusalCode::NotFound => Status::not_found(message),
         RefusalCode::Exists => Status::already_exists(message),
         RefusalCode::Forbidden => Status::permission_denied(message),
-        RefusalCode::Expired | RefusalCode::Consumed | RefusalCode::Forgotten => Status::failed_precondition(message),
+        RefusalCode::Expired | RefusalCode::Consumed | RefusalCode::Forgotten => {
+            Status::failed_precondition(message)
+        }
         RefusalCode::Invalid => Status::invalid_argument(message),
     }
 }
 
 /// A reply that no command of that kind is given: a defect, but not one to stop for.
 pub(crate) fn unexpected() -> Status {
-    Status::internal("the store gave an answer that does not belong to the request: this is a defect, report it")
+    Status::internal(
+        "the store gave an answer that does not belong to the request: this is a defect, report it",
+    )
 }

@@ -34,7 +34,9 @@ pub enum WriteError {
     #[error("the federation has no leader now; nothing was written, try again")]
     NoLeader,
     /// Leadership changed while the write was under way.
-    #[error("the fate of the write is unknown: it may be applied yet, or never; repeat it under the same key")]
+    #[error(
+        "the fate of the write is unknown: it may be applied yet, or never; repeat it under the same key"
+    )]
     Unknown,
     /// Too much is under way.
     #[error("too much waits to be committed; nothing was written, try again later")]

@@ -35,7 +35,7 @@ pub(crate) async fn accept(listener: TcpListener, drain: Drain, serve: impl Fn(T
         match accepted {
             Ok((stream, from)) => {
                 pause = Duration::from_millis(5);
-                if stream.set_nodelay(true).is_ok() {
+                if crate::wire::tune(&stream).is_ok() {
                     serve(stream, from);
                 }
             }

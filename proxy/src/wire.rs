@@ -3,11 +3,13 @@
 //! Law: a connection at rest holds no buffer of ours. A buffer is taken when the socket is readable, and given back
 //! when its bytes are consumed. It also replays bytes that were read before TLS began (a ClientHello).
 
+use socket2::{SockRef, TcpKeepalive};
 use std::cell::RefCell;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -15,6 +17,9 @@ use tokio::net::TcpStream;
 pub(crate) const LENT: usize = 36 * 1024;
 /// The most buffers that a worker keeps for the next one who asks.
 const KEPT: usize = 32;
+/// Silence before the peer is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 thread_local! {
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -103,6 +108,18 @@ pub(crate) fn poll_read_lent(
             }
         }
     }
+}
+
+/// Sets what every connection of ours has: no delay of small writes, and a peer that vanished is noticed (after about
+/// two minutes of silence), because idle connections are kept for as long as their sides want.
+///
+/// # Errors
+/// When the socket is gone already.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL).with_retries(4);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// A TCP stream under TLS.

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod flood;
+pub mod sim;
 
 use anyhow::Result;
 use sealane::local::{Federation, Lab, PodSpec, Site, SiteSpec};

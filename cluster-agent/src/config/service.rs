@@ -350,3 +350,6 @@ fn merge(probes: &mut Vec<Probe>, probe: Probe) {
 fn reply(kind: Reply) -> wire::ProxyReply {
     wire::ProxyReply { kind: Some(kind) }
 }
+
+#[cfg(test)]
+mod tests;

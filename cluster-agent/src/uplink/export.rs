@@ -64,9 +64,8 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
         if began.elapsed() > MOST {
             backoff.reset();
         }
-        let mut pause = backoff.next();
+        let pause = pause(&error, &mut backoff);
         if let StreamError::Fenced(by) = &error {
-            pause += TTL;
             tracing::warn!(instance = %inner.instance, reason = by, "shut out by another agent instance");
         } else {
             tracing::info!(error = %error, retry_in = ?pause, "catalog stream ended");
@@ -76,6 +75,14 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// How long to stay away: a whole lease after another instance shut us out, or two would fence each other for ever.
+fn pause(error: &StreamError, backoff: &mut Backoff) -> Duration {
+    match error {
+        StreamError::Fenced(_) => TTL + backoff.next(),
+        _ => backoff.next(),
     }
 }
 
@@ -198,4 +205,21 @@ async fn send(sender: &mpsc::Sender<wire::ExportRequest>, kind: Request) -> Resu
 async fn next(replies: &mut Streaming<wire::ExportReply>) -> Result<Reply, StreamError> {
     let message = replies.message().await?.ok_or(StreamError::Ended)?;
     message.kind.ok_or_else(|| StreamError::Protocol("an empty message".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_fenced_stays_away_for_a_lease() {
+        let status = |code, text: &str| StreamError::from(tonic::Status::new(code, text));
+        let pauses = |error: StreamError| pause(&error, &mut Backoff::new(FIRST, MOST)) >= TTL;
+        assert!(pauses(status(
+            tonic::Code::FailedPrecondition,
+            "fenced: a newer session writes this catalog"
+        )));
+        assert!(!pauses(status(tonic::Code::FailedPrecondition, "expected write 2, got 3")));
+        assert!(!pauses(status(tonic::Code::Unavailable, "no leader")));
+    }
 }

@@ -116,3 +116,6 @@ impl Session {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests;

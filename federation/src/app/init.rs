@@ -65,7 +65,10 @@ pub async fn init(args: InitArgs) -> anyhow::Result<()> {
 }
 
 /// Opens the storage without peers.
-pub(super) async fn open_alone(directory: &Directory, bootstrap: Bootstrap) -> anyhow::Result<Replica<Machine>> {
+pub(super) async fn open_alone(
+    directory: &Directory,
+    bootstrap: Bootstrap,
+) -> anyhow::Result<Replica<Machine>> {
     let me = &directory.identity;
     let config = Config::new(directory.storage(), me.server, me.federation);
     let opened = tokio::task::spawn_blocking(move || {

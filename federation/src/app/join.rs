@@ -105,7 +105,9 @@ async fn ask_each(token: &JoinToken, csr: &Csr) -> anyhow::Result<JoinReply> {
         let request = JoinRequest { secret: token.secret().to_vec(), csr: csr.der().to_vec() };
         match timeout(PATIENCE, EnrollClient::new(channel).join(request)).await {
             Ok(Ok(reply)) => return Ok(reply.into_inner()),
-            Ok(Err(status)) if status.message().is_empty() => refusals.push(format!("{endpoint}: {}", causes(&status))),
+            Ok(Err(status)) if status.message().is_empty() => {
+                refusals.push(format!("{endpoint}: {}", causes(&status)))
+            }
             Ok(Err(status)) => refusals.push(format!("{endpoint}: {}", status.message())),
             Err(_) => refusals.push(format!("{endpoint}: no answer within {} s", PATIENCE.as_secs())),
         }

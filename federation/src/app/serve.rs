@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -151,6 +152,7 @@ async fn assemble(directory: &Directory, node: NodeConfig) -> anyhow::Result<Ser
         writer,
         peers,
         metrics,
+        reads: Arc::new(Semaphore::new(rest::READS)),
         drain: CancellationToken::new(),
         closing: CancellationToken::new(),
     }))
@@ -166,7 +168,9 @@ async fn open_replica(
     let runtime = Handle::current();
     let dial = Arc::new(move |server| peers.channel(server).ok());
     let opened = tokio::task::spawn_blocking(move || {
-        open::<Machine>(&config, &Bootstrap::Restart, |link| Arc::new(GrpcTransport::new(link, dial, runtime)))
+        open::<Machine>(&config, &Bootstrap::Restart, |link| {
+            Arc::new(GrpcTransport::new(link, dial, runtime))
+        })
     });
     Ok(opened.await??)
 }
@@ -174,12 +178,14 @@ async fn open_replica(
 fn routes(serving: &Serving) -> tonic::service::Routes {
     let s = || serving.clone();
     let max = rpc::MAX_REQUEST;
-    tonic::service::Routes::new(EnrollServer::new(rpc::EnrollService::new(s())).max_decoding_message_size(64 * 1024))
-        .add_service(CatalogServer::new(rpc::CatalogService::new(s())).max_decoding_message_size(max))
-        .add_service(DiscoveryServer::new(rpc::DiscoveryService::new(s())).max_decoding_message_size(max))
-        .add_service(AdminServer::new(rpc::AdminService::new(s())).max_decoding_message_size(64 * 1024))
-        .add_service(ServersServer::new(rpc::ServersService::new(s())).max_decoding_message_size(max))
-        .add_service(PeerServer::new(rpc::PeerService::new(s())).max_decoding_message_size(4 * max))
+    tonic::service::Routes::new(
+        EnrollServer::new(rpc::EnrollService::new(s())).max_decoding_message_size(64 * 1024),
+    )
+    .add_service(CatalogServer::new(rpc::CatalogService::new(s())).max_decoding_message_size(max))
+    .add_service(DiscoveryServer::new(rpc::DiscoveryService::new(s())).max_decoding_message_size(max))
+    .add_service(AdminServer::new(rpc::AdminService::new(s())).max_decoding_message_size(64 * 1024))
+    .add_service(ServersServer::new(rpc::ServersService::new(s())).max_decoding_message_size(max))
+    .add_service(PeerServer::new(rpc::PeerService::new(s())).max_decoding_message_size(4 * max))
 }
 
 fn grpc(
@@ -232,7 +238,9 @@ async fn keep_leaf(pki: Arc<Pki>) {
 /// Keeps the rule by which connections of removed members are closed.
 async fn revoke(serving: Serving, revocations: Revocations) {
     // Membership changes move at least one of these; ids are never given twice.
-    let shape = |s: &State| (s.clusters.len(), s.meta.next_cluster, s.servers.len(), s.meta.next_server, s.tokens.len());
+    let shape = |s: &State| {
+        (s.clusters.len(), s.meta.next_cluster, s.servers.len(), s.meta.next_server, s.tokens.len())
+    };
     let mut applied = serving.replica.applied();
     let mut known = None;
     loop {

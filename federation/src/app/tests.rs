@@ -3,5 +3,6 @@
 mod api;
 mod bench;
 mod members;
+mod recovery;
 mod servers;
 mod streams;

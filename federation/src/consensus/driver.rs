@@ -23,10 +23,10 @@ use crate::consensus::status::{Progress, RaftStatus, Role};
 use crate::store::log::RaftLog;
 use actor::Waiter;
 pub(crate) use actor::{Actor, Hands, restore};
-pub(crate) use snapshots::Files;
-pub use snapshots::{Records, Snapshots};
 use raft::{ProgressState, StateRole};
 use sealane_core::identity::ServerId;
+pub(crate) use snapshots::Files;
+pub use snapshots::{Records, Snapshots};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -170,12 +170,13 @@ impl<M: StateMachine, L: RaftLog> Driver<M, L> {
             });
         }
         if !work.proposals.is_empty() {
-            let proposals = work.proposals.into_iter().map(|w| Proposal {
-                token: self.actor.wait(Waiter::Propose(w.reply)),
-                command: w.command,
-            });
+            let proposals = work
+                .proposals
+                .into_iter()
+                .map(|w| Proposal { token: self.actor.wait(Waiter::Propose(w.reply)), command: w.command });
             let proposals: Vec<Proposal> = proposals.collect();
-            if self.fault == Some(Fault::AnsweredBeforeApplied) && self.node.raft().state == StateRole::Leader {
+            if self.fault == Some(Fault::AnsweredBeforeApplied) && self.node.raft().state == StateRole::Leader
+            {
                 self.actor.answer_early(self.node.log().last().index, self.node.raft().term, &proposals)?;
             }
             inputs.push(Input::Propose(proposals));
@@ -270,5 +271,6 @@ fn role(state: StateRole) -> Role {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "a panic".to_owned())
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "a panic".to_owned())
 }

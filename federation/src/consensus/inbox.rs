@@ -64,7 +64,13 @@ pub(crate) struct Inbox<R> {
 }
 
 fn nothing<R>() -> Work<R> {
-    Work { proposals: Vec::new(), reads: Vec::new(), messages: Vec::new(), controls: Vec::new(), shutdown: false }
+    Work {
+        proposals: Vec::new(),
+        reads: Vec::new(),
+        messages: Vec::new(),
+        controls: Vec::new(),
+        shutdown: false,
+    }
 }
 
 impl<R> Work<R> {
@@ -127,7 +133,8 @@ impl<R> Inbox<R> {
     pub(crate) fn message(&self, message: Message) -> bool {
         let bytes: usize = message.entries.iter().map(|e| e.data.len()).sum();
         let mut queues = self.lock();
-        let full = queues.work.messages.len() >= MAX_MESSAGES || queues.message_bytes + bytes > MAX_MESSAGE_BYTES;
+        let full =
+            queues.work.messages.len() >= MAX_MESSAGES || queues.message_bytes + bytes > MAX_MESSAGE_BYTES;
         if full || queues.closed.is_some() {
             return false;
         }

@@ -9,8 +9,8 @@ use crate::consensus::node::NodeConfig;
 use crate::consensus::replica::Replica;
 use crate::consensus::transport::{Link, Transport};
 use crate::store::durable;
-use crate::store::log::wal::{Wal, WalConfig};
 use crate::store::log::LogError;
+use crate::store::log::wal::{Wal, WalConfig};
 use crate::store::marker::{Marker, MarkerError};
 use crate::store::snapshot::{Header, SnapshotError, Writer};
 use crate::store::state::StateError;
@@ -272,12 +272,17 @@ fn make_storage<M: StateMachine>(
     for (from, to) in [(unfinished.log(), layout.log()), (unfinished.snapshots(), layout.snapshots())] {
         durable::rename(&from, &to).map_err(io_error("rename", &from))?;
     }
-    Marker { federation: config.federation, server: config.id, storage: rand::random() }.store(&layout.dir)?;
+    Marker { federation: config.federation, server: config.id, storage: rand::random() }
+        .store(&layout.dir)?;
     fs::remove_dir(&unfinished.dir).map_err(io_error("remove", &unfinished.dir))
 }
 
 /// Checks whose directory it is, and makes a new one where that is asked for.
-fn prepare<M: StateMachine>(layout: &Layout, config: &Config, bootstrap: &Bootstrap) -> Result<(), OpenError> {
+fn prepare<M: StateMachine>(
+    layout: &Layout,
+    config: &Config,
+    bootstrap: &Bootstrap,
+) -> Result<(), OpenError> {
     let marker = Marker::load(&layout.dir)?;
     match (marker, bootstrap) {
         (None, Bootstrap::Found { voters }) => make_storage::<M>(layout, config, voters),

@@ -86,7 +86,8 @@ fn rebuild<M: StateMachine>(
     log.write(&Batch { entries, ..Batch::default() })?;
     log.sync()?;
     drop(log);
-    Ok(Marker { federation: config.federation, server: config.id, storage: rand::random() }.store(&new.dir)?)
+    Ok(Marker { federation: config.federation, server: config.id, storage: rand::random() }
+        .store(&new.dir)?)
 }
 
 fn read_log(old: &Layout, report: &mut Recovered) -> Result<Salvage, OpenError> {
@@ -139,9 +140,9 @@ fn base<M: StateMachine>(
 
 /// The entries that go on from the base. Changes of membership become empty: the new federation is this server alone.
 fn kept(entries: Vec<Entry>, base: &SnapshotMetadata) -> Vec<Entry> {
-    let mut next = base.index + 1;
     let mut kept: Vec<Entry> = Vec::new();
-    for mut entry in entries.into_iter().skip_while(|e| e.index <= base.index) {
+    let later = entries.into_iter().skip_while(|e| e.index <= base.index);
+    for (next, mut entry) in (base.index + 1..).zip(later) {
         if entry.index != next || entry.term < base.term {
             break;
         }
@@ -149,7 +150,6 @@ fn kept(entries: Vec<Entry>, base: &SnapshotMetadata) -> Vec<Entry> {
             entry.set_entry_type(EntryType::EntryNormal);
             entry.data = bytes::Bytes::new();
         }
-        next += 1;
         kept.push(entry);
     }
     kept

@@ -203,13 +203,20 @@ impl<M: StateMachine> Replica<M> {
         self.shared.status.subscribe()
     }
 
-    async fn change(&self, kind: ConfChangeType, server: ServerId, deadline: Instant) -> Result<u64, ChangeError> {
+    async fn change(
+        &self,
+        kind: ConfChangeType,
+        server: ServerId,
+        deadline: Instant,
+    ) -> Result<u64, ChangeError> {
         loop {
             let (reply, answer) = oneshot::channel();
             if !self.shared.inbox.control(Control::Change(kind, server.0, reply)) {
-                return Err(self.shared.inbox.closed().map_or(ChangeError::Busy, |r| {
-                    ChangeError::Stopped(r.to_string())
-                }));
+                return Err(self
+                    .shared
+                    .inbox
+                    .closed()
+                    .map_or(ChangeError::Busy, |r| ChangeError::Stopped(r.to_string())));
             }
             match timeout_at(deadline, answer).await {
                 Ok(Ok(Err(ChangeError::Busy))) if Instant::now() + CHANGE_PAUSE < deadline => {
@@ -234,9 +241,8 @@ impl<M: StateMachine> Replica<M> {
         let mut status = self.status();
         // Raft takes a new server for active; only what it has on its disk proves that it is there.
         let near = |p: &Progress, commit| p.active && p.matched > 0 && p.matched + PROMOTE_WITHIN >= commit;
-        let caught_up = |s: &RaftStatus| {
-            !s.is_leader() || s.progress.get(&server).is_some_and(|p| near(p, s.commit))
-        };
+        let caught_up =
+            |s: &RaftStatus| !s.is_leader() || s.progress.get(&server).is_some_and(|p| near(p, s.commit));
         match timeout_at(deadline, status.wait_for(caught_up)).await {
             Ok(Ok(s)) if !s.is_leader() => return Err(ChangeError::NotLeader { leader: s.leader }),
             Ok(Ok(_)) => {}
@@ -293,4 +299,4 @@ impl<M: StateMachine> Replica<M> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

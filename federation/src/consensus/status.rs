@@ -93,7 +93,8 @@ impl RaftStatus {
 
     /// Whether another status differs in what others wait for.
     pub(crate) fn turned(&self, other: &Self) -> bool {
-        (self.role, self.term, self.leader, self.stalls) != (other.role, other.term, other.leader, other.stalls)
+        (self.role, self.term, self.leader, self.stalls)
+            != (other.role, other.term, other.leader, other.stalls)
             || self.voters != other.voters
             || self.learners != other.learners
     }

@@ -4,7 +4,6 @@
 //! instead of believing the window in flight. A snapshot is always reported, delivered or not; until then raft sends
 //! that follower nothing else.
 
-
 pub mod grpc;
 mod link;
 

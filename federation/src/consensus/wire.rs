@@ -201,7 +201,9 @@ fn message_type_from_wire(kind: pb::MessageType) -> Result<eraftpb::MessageType,
 pub(crate) fn entry_to_wire(e: eraftpb::Entry) -> pb::Entry {
     let kind = match e.get_entry_type() {
         eraftpb::EntryType::EntryNormal => pb::EntryType::Normal,
-        eraftpb::EntryType::EntryConfChange | eraftpb::EntryType::EntryConfChangeV2 => pb::EntryType::ConfChange,
+        eraftpb::EntryType::EntryConfChange | eraftpb::EntryType::EntryConfChangeV2 => {
+            pb::EntryType::ConfChange
+        }
     };
     pb::Entry { r#type: kind.into(), term: e.term, index: e.index, data: e.data, context: e.context }
 }
@@ -256,9 +258,7 @@ pub(crate) fn metadata_to_wire(m: &eraftpb::SnapshotMetadata) -> pb::SnapshotMet
 
 /// The metadata of a peer's or our own snapshot.
 pub(crate) fn metadata_from_wire(m: pb::SnapshotMetadata) -> Result<eraftpb::SnapshotMetadata, WireError> {
-    let mut out = eraftpb::SnapshotMetadata::default();
-    out.index = m.index;
-    out.term = m.term;
+    let mut out = eraftpb::SnapshotMetadata { index: m.index, term: m.term, ..Default::default() };
     out.set_conf_state(conf_state_from_wire(m.conf_state.ok_or(WireError::Unknown("conf_state"))?)?);
     Ok(out)
 }
@@ -298,11 +298,7 @@ pub(crate) fn hard_state_to_wire(h: &eraftpb::HardState) -> pb::HardState {
 
 /// The hard state that rested.
 pub(crate) fn hard_state_from_wire(h: &pb::HardState) -> eraftpb::HardState {
-    let mut out = eraftpb::HardState::default();
-    out.term = h.term;
-    out.vote = h.vote;
-    out.commit = h.commit;
-    out
+    eraftpb::HardState { term: h.term, vote: h.vote, commit: h.commit, ..Default::default() }
 }
 
 /// The change that an entry holds; no bytes mean leaving a joint configuration.

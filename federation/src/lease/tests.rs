@@ -39,7 +39,12 @@ impl Bench {
         let name = ClusterName::parse(&format!("c{n}")).unwrap();
         let hash = [u8::try_from(n).unwrap(); 32];
         let trust_domain = TrustDomain::parse(&format!("c{n}.fed")).unwrap();
-        let scope = TokenScope::Cluster { name: name.clone(), trust_domain, exports: Grant::all(), imports: Grant::all() };
+        let scope = TokenScope::Cluster {
+            name: name.clone(),
+            trust_domain,
+            exports: Grant::all(),
+            imports: Grant::all(),
+        };
         let action = AdminAction::CreateToken { hash, scope, expires: Millis(u64::MAX) };
         let admin = Principal::Admin(ServiceAccount::parse("root").unwrap());
         self.apply(Some(admin), Do::Admin { key: [u8::try_from(n).unwrap(); 16], action });
@@ -79,10 +84,13 @@ impl Bench {
 
     fn commit(&mut self, actions: &[Action]) {
         for action in actions {
-            self.apply(None, match *action {
-                Action::Lapse(cluster, session) => Do::Lapse { cluster, session },
-                Action::Revive(cluster, session) => Do::Revive { cluster, session },
-            });
+            self.apply(
+                None,
+                match *action {
+                    Action::Lapse(cluster, session) => Do::Lapse { cluster, session },
+                    Action::Revive(cluster, session) => Do::Revive { cluster, session },
+                },
+            );
         }
     }
 }

@@ -213,7 +213,11 @@ impl Leasing {
             let contact = book.contact(ClusterId(applied.cluster), by);
             contact.applied = Some((revision, applied.error));
         }
-        let table = if beat.table { book.own.iter().map(|(id, c)| row(*id, c, instant)).collect() } else { Vec::new() };
+        let table = if beat.table {
+            book.own.iter().map(|(id, c)| row(*id, c, instant)).collect()
+        } else {
+            Vec::new()
+        };
         let suspected_ms = book.leases.suspected().map(|at| millis(now.saturating_sub(at)));
         drop(book);
         self.propose(actions);
@@ -287,7 +291,9 @@ impl Leasing {
             failed => {
                 tracing::debug!(%leader, ?failed, "the leader did not take what was heard");
                 for one in applied {
-                    let Some(revision) = one.revision.and_then(|r| Revision::from_wire(r).ok()) else { continue };
+                    let Some(revision) = one.revision.and_then(|r| Revision::from_wire(r).ok()) else {
+                        continue;
+                    };
                     book.applied.entry(ClusterId(one.cluster)).or_insert((revision, one.error));
                 }
             }
@@ -356,7 +362,8 @@ impl Book {
         }
         let rows = reply.table.into_iter().map(|row| {
             let applied = row.applied.and_then(|a| Some((Revision::from_wire(a.revision?).ok()?, a.error)));
-            let contact = Contact { heard: row.heard_ms.and_then(ago), server: ServerId(row.server), applied };
+            let contact =
+                Contact { heard: row.heard_ms.and_then(ago), server: ServerId(row.server), applied };
             (ClusterId(row.cluster), contact)
         });
         self.leaders = rows.collect();

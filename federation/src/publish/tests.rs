@@ -24,7 +24,10 @@ impl Bench {
         let publisher = Publisher::new(machine.clone());
         let mut bench = Bench { machine, publisher, index: 0, sequences: BTreeMap::new() };
         let trust_domain = TrustDomain::parse("fed").unwrap();
-        bench.apply(None, Action::Found { federation: FederationId([1; 16]), trust_domain, limits: Limits::default() });
+        bench.apply(
+            None,
+            Action::Found { federation: FederationId([1; 16]), trust_domain, limits: Limits::default() },
+        );
         (1..=clusters).for_each(|n| bench.join(n));
         bench.publish();
         bench
@@ -47,8 +50,12 @@ impl Bench {
     fn join(&mut self, n: u64) {
         let byte = u8::try_from(n).unwrap();
         let trust_domain = TrustDomain::parse(&format!("c{n}.fed")).unwrap();
-        let scope =
-            TokenScope::Cluster { name: Self::name(n), trust_domain, exports: Grant::all(), imports: Grant::all() };
+        let scope = TokenScope::Cluster {
+            name: Self::name(n),
+            trust_domain,
+            exports: Grant::all(),
+            imports: Grant::all(),
+        };
         let action = AdminAction::CreateToken { hash: [byte; 32], scope, expires: Millis(u64::MAX) };
         self.admin(byte, action);
         self.apply(None, Action::Join { token: [byte; 32], key: [byte; 32], not_after: Millis(u64::MAX) });
@@ -83,7 +90,7 @@ impl Bench {
 
 /// Everything that a watcher is sent now, laid over what it holds.
 fn drain(watcher: &mut Watcher, items: &mut BTreeMap<ViewKey, ViewItem>) {
-    while let Some(kind) = watcher.next().unwrap() {
+    while let Some(kind) = watcher.pull().unwrap() {
         let Kind::Delta(delta) = kind else { continue };
         for key in delta.deletes {
             items.remove(&ViewKey::from_wire(key).unwrap());
@@ -139,7 +146,7 @@ async fn a_watcher_wakes_for_its_own_view_only_and_ends_with_its_cluster() {
     bench.admin(99, AdminAction::RemoveCluster { name: Bench::name(2) });
     bench.publish();
     assert_eq!(two.changed().await, Err(NotMember));
-    assert_eq!(two.next(), Err(NotMember));
+    assert_eq!(two.pull(), Err(NotMember));
     assert_eq!(bench.publisher.watch(ClusterId(2)).err(), Some(NotMember));
     drop(two);
     assert_eq!(bench.publisher.watchers(), 1);

@@ -16,11 +16,14 @@ use std::time::Instant;
 #[utoipa::path(get, path = "/api/v1/clusters", params(super::openapi::Consistent),
     responses((status = 200, body = types::Clusters), (status = "4XX", body = types::ApiError),
               (status = 503, body = types::ApiError)))]
-pub(super) async fn clusters(reading: Reading) -> Json<types::Clusters> {
-    let contacts = reading.serving.leasing.contacts();
-    let named = reading.facts.by_name.values().filter_map(|id| reading.facts.clusters.get(id));
-    let clusters = named.map(|c| cluster_of(&reading, c, &contacts)).collect();
-    Json(types::Clusters { clusters, freshness: reading.freshness })
+pub(super) async fn clusters(reading: Reading) -> Result<Json<types::Clusters>, Refused> {
+    let all = reading.compute(|reading| {
+        let contacts = reading.serving.leasing.contacts();
+        let named = reading.facts.by_name.values().filter_map(|id| reading.facts.clusters.get(id));
+        named.map(|c| cluster_of(reading, c, &contacts)).collect()
+    });
+    let (clusters, freshness) = all.await?;
+    Ok(Json(types::Clusters { clusters, freshness }))
 }
 
 /// One cluster.
@@ -42,7 +45,9 @@ pub(super) async fn cluster(
 pub(super) fn named(reading: &Reading, name: &str) -> Result<std::sync::Arc<Cluster>, Refused> {
     let parsed = name.parse().map_err(|e| Refused::invalid(format!("{e}")))?;
     let cluster = reading.facts.cluster_named(&parsed).cloned();
-    cluster.ok_or_else(|| Refused::not_found(format!("there is no cluster {name}; GET /api/v1/clusters lists them")))
+    cluster.ok_or_else(|| {
+        Refused::not_found(format!("there is no cluster {name}; GET /api/v1/clusters lists them"))
+    })
 }
 
 fn cluster_of(reading: &Reading, c: &Cluster, contacts: &Contacts) -> types::Cluster {
@@ -58,7 +63,9 @@ fn cluster_of(reading: &Reading, c: &Cluster, contacts: &Contacts) -> types::Clu
         trust_domain: c.trust_domain.to_string(),
         standing: standing(liveness.standing),
         lease: lease(c.lease, now),
-        last_heard_ms: contact.and_then(|c| c.heard).map(|at| millis(Instant::now().saturating_duration_since(at))),
+        last_heard_ms: contact
+            .and_then(|c| c.heard)
+            .map(|at| millis(Instant::now().saturating_duration_since(at))),
         joined: rfc3339(c.joined),
         certificate_not_after: rfc3339(c.certificate.not_after),
         session: c.session.as_ref().map(session),
@@ -78,7 +85,11 @@ fn cluster_of(reading: &Reading, c: &Cluster, contacts: &Contacts) -> types::Clu
 
 fn applied(contact: &Contact) -> Option<types::AppliedView> {
     let (revision, error) = contact.applied.as_ref()?;
-    Some(types::AppliedView { revision: revision.to_string(), error: error.clone(), server: contact.server.0 })
+    Some(types::AppliedView {
+        revision: revision.to_string(),
+        error: error.clone(),
+        server: contact.server.0,
+    })
 }
 
 pub(super) fn standing(standing: Standing) -> types::Standing {

@@ -27,7 +27,8 @@ pub(super) async fn explain(
     let key = key(&path)?;
     let importer = named(&reading, from.cluster()?)?;
     let report = weigh(&reading.facts, importer.id, &key);
-    let report = report.ok_or_else(|| Refused::not_found(format!("there is no cluster {}", importer.name)))?;
+    let report =
+        report.ok_or_else(|| Refused::not_found(format!("there is no cluster {}", importer.name)))?;
     let now = reading.now();
     Ok(Json(types::Explanation {
         namespace: key.namespace.to_string(),
@@ -44,9 +45,14 @@ pub(super) async fn explain(
 
 fn not_imported(why: &NotImported, key: &sealane_core::name::ServiceKey, importer: &str) -> String {
     match why {
-        NotImported::NoExport => format!("no cluster has a valid export of {key} that cluster {importer} may import"),
+        NotImported::NoExport => {
+            format!("no cluster has a valid export of {key} that cluster {importer} may import")
+        }
         NotImported::NoNamespace => {
-            format!("the namespace {} does not exist in cluster {importer}, so it imports nothing there", key.namespace)
+            format!(
+                "the namespace {} does not exist in cluster {importer}, so it imports nothing there",
+                key.namespace
+            )
         }
         NotImported::NotGranted => {
             format!("the import grant of cluster {importer} does not cover the namespace {}", key.namespace)
@@ -75,10 +81,16 @@ fn sentence(liveness: &Liveness, now: Millis) -> String {
     };
     let Liveness { up, down, .. } = liveness;
     match liveness.standing {
-        Standing::Withdrawn => format!("withdrawn: {lease}, and of its witnesses {down} say down and {up} up"),
-        Standing::Suspect if up + down == 0 => format!("suspect: {lease}, but no witness counts, so nothing is withdrawn"),
+        Standing::Withdrawn => {
+            format!("withdrawn: {lease}, and of its witnesses {down} say down and {up} up")
+        }
+        Standing::Suspect if up + down == 0 => {
+            format!("suspect: {lease}, but no witness counts, so nothing is withdrawn")
+        }
         Standing::Suspect => {
-            format!("suspect: {lease}, but of its witnesses {down} say down and {up} up, so nothing is withdrawn")
+            format!(
+                "suspect: {lease}, but of its witnesses {down} say down and {up} up, so nothing is withdrawn"
+            )
         }
         Standing::Live => format!("live: {lease}"),
     }
@@ -89,7 +101,9 @@ fn decision(decision: &Decision) -> types::Decision {
         Subject::Endpoint { id, address, locality, spiffe_id } => {
             (SubjectKind::Endpoint, address.to_string(), Some(id.to_string()), locality, spiffe_id.as_ref())
         }
-        Subject::Gateway { address, locality } => (SubjectKind::Gateway, address.clone(), None, locality, None),
+        Subject::Gateway { address, locality } => {
+            (SubjectKind::Gateway, address.clone(), None, locality, None)
+        }
     };
     let (outcome, reason, chosen) = match &decision.outcome {
         Outcome::Chosen(c) => (DecisionOutcome::Chosen, why_chosen(c.tier, &c.path), Some(candidate(c))),

@@ -33,11 +33,13 @@ impl From {
 #[utoipa::path(get, path = "/api/v1/services", params(super::openapi::Consistent),
     responses((status = 200, body = types::Services), (status = "4XX", body = types::ApiError),
               (status = 503, body = types::ApiError)))]
-pub(super) async fn services(reading: Reading) -> Json<types::Services> {
-    let computation = Computation::new(&reading.facts);
-    let keys = reading.facts.services();
-    let services = keys.iter().filter_map(|key| service_of(&computation, key)).collect();
-    Json(types::Services { services, freshness: reading.freshness })
+pub(super) async fn services(reading: Reading) -> Result<Json<types::Services>, Refused> {
+    let all = reading.compute(|reading| {
+        let computation = Computation::new(&reading.facts);
+        reading.facts.services().iter().filter_map(|key| service_of(&computation, key)).collect()
+    });
+    let (services, freshness) = all.await?;
+    Ok(Json(types::Services { services, freshness }))
 }
 
 /// One service.
@@ -93,7 +95,8 @@ pub(super) fn key((namespace, name): &(String, String)) -> Result<ServiceKey, Re
 
 fn service_of(computation: &Computation<'_>, key: &ServiceKey) -> Option<types::Service> {
     let state = computation.state();
-    let mut shards: Vec<(ClusterId, &Shard)> = state.shards_of(key).map(|(id, shard)| (id, &**shard)).collect();
+    let mut shards: Vec<(ClusterId, &Shard)> =
+        state.shards_of(key).map(|(id, shard)| (id, &**shard)).collect();
     shards.sort_by_key(|(id, shard)| (shard.observed, *id));
     if shards.is_empty() {
         return None;

@@ -33,7 +33,10 @@ pub(super) async fn status(reading: Reading) -> Json<types::Status> {
         commit: reading.raft.commit,
         suspected_self: suspected,
         servers: count(members(&reading.raft, &reading.facts).len()),
-        clusters: standings.into_iter().map(|(standing, names)| (standing.to_owned(), count(names.len()))).collect(),
+        clusters: standings
+            .into_iter()
+            .map(|(standing, names)| (standing.to_owned(), count(names.len())))
+            .collect(),
         services: count(reading.facts.services().len()),
         warnings,
         freshness: reading.freshness,
@@ -102,7 +105,11 @@ fn standings(state: &State) -> BTreeMap<&'static str, Vec<String>> {
     all
 }
 
-fn warnings(reading: &Reading, suspected: bool, standings: &BTreeMap<&'static str, Vec<String>>) -> Vec<String> {
+fn warnings(
+    reading: &Reading,
+    suspected: bool,
+    standings: &BTreeMap<&'static str, Vec<String>>,
+) -> Vec<String> {
     let mut all = Vec::new();
     let raft = &reading.raft;
     if raft.ticked.elapsed() > STALE {
@@ -118,7 +125,9 @@ fn warnings(reading: &Reading, suspected: bool, standings: &BTreeMap<&'static st
                 .to_owned(),
         );
     }
-    for (standing, names) in standings.iter().filter(|(standing, names)| **standing != "live" && !names.is_empty()) {
+    for (standing, names) in
+        standings.iter().filter(|(standing, names)| **standing != "live" && !names.is_empty())
+    {
         all.push(format!("{standing}: {}", names.join(", ")));
     }
     let silent = raft.progress.iter().filter(|(id, p)| raft.is_leader() && **id != raft.id && !p.active);

@@ -43,6 +43,8 @@ pub enum ErrorCode {
     Unavailable,
     /// Too many requests at once.
     Busy,
+    /// A defect of the server.
+    Internal,
 }
 
 /// `GET /api/v1/status`.

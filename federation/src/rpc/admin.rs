@@ -3,7 +3,7 @@
 use super::{Serving, invalid, refused, unexpected};
 use crate::consensus::replica::ChangeError;
 use crate::metrics::Call;
-use sealane_core::command::{Action, AdminAction, Reply};
+use sealane_core::command::{Action, AdminAction, RefusalCode, Reply};
 use sealane_core::identity::{Principal, ServerId};
 use sealane_core::name::{ClusterName, ServiceAccount, TrustDomain};
 use sealane_core::state::{Grant, TokenScope};
@@ -44,7 +44,8 @@ impl AdminService {
         action: AdminAction,
     ) -> Result<(u64, Reply), Status> {
         let key = field::id(key, "key").map_err(|e| invalid(&e))?;
-        let written = self.serving.writer.write(Some(Principal::Admin(admin)), Action::Admin { key, action }).await?;
+        let written =
+            self.serving.writer.write(Some(Principal::Admin(admin)), Action::Admin { key, action }).await?;
         // Who asks here next sees it.
         let seen = Instant::now() + Duration::from_secs(2);
         let _ = self.serving.replica.wait_applied(written.index, seen).await;
@@ -134,7 +135,9 @@ impl Serving {
                 let channel = self.peers.channel(leader).map_err(|e| Status::unavailable(e.to_string()))?;
                 Ok(Some(ServersClient::new(channel)))
             }
-            None => Err(Status::unavailable("the federation has no leader now; nothing was changed, try again")),
+            None => {
+                Err(Status::unavailable("the federation has no leader now; nothing was changed, try again"))
+            }
         }
     }
 
@@ -142,8 +145,16 @@ impl Serving {
     pub(crate) async fn remove_server(&self, admin: ServiceAccount, id: ServerId) -> Result<(), Status> {
         let deadline = Instant::now() + CHANGE;
         let status = self.replica.status().borrow().clone();
+        let known = status.voters.contains(&id)
+            || status.learners.contains(&id)
+            || self.replica.state().1.state.servers.contains_key(&id);
+        if !known {
+            return Err(Status::not_found(format!("there is no server {id}")));
+        }
         if status.voters == [id] {
-            return Err(Status::failed_precondition(format!("server {id} is the last one: it can not be removed")));
+            return Err(Status::failed_precondition(format!(
+                "server {id} is the last one: it can not be removed"
+            )));
         }
         if id == self.id {
             let next = status.voters.iter().find(|v| **v != id);
@@ -157,6 +168,8 @@ impl Serving {
         let action = Action::RemoveServer { id };
         match self.writer.write(Some(Principal::Admin(admin)), action).await?.reply {
             Reply::Done => Ok(()),
+            // An earlier try did it, or it never recorded itself.
+            Reply::Refused(refusal) if refusal.code == RefusalCode::NotFound => Ok(()),
             Reply::Refused(refusal) => Err(refused(&refusal)),
             _ => Err(unexpected()),
         }
@@ -166,7 +179,9 @@ impl Serving {
 pub(crate) fn change(error: &ChangeError) -> Status {
     let message = error.to_string();
     match error {
-        ChangeError::NotLeader { .. } | ChangeError::Stopped(_) | ChangeError::Busy => Status::unavailable(message),
+        ChangeError::NotLeader { .. } | ChangeError::Stopped(_) | ChangeError::Busy => {
+            Status::unavailable(message)
+        }
         ChangeError::Unknown => Status::aborted(message),
         ChangeError::Refused(_) => Status::failed_precondition(message),
         ChangeError::NotCaughtUp { .. } | ChangeError::Expired => Status::deadline_exceeded(message),

@@ -124,17 +124,17 @@ impl Watch {
                 }
                 permit = self.answers.reserve(), if more => {
                     let permit = permit.map_err(|_| Status::cancelled("the client is gone"))?;
-                    match watcher.next().map_err(removed)? {
+                    match watcher.pull().map_err(removed)? {
                         Some(kind) => permit.send(reply(kind)),
                         None => more = false,
                     }
                 }
                 _ = progress.tick(), if !more => {
-                    if let Ok(permit) = self.answers.try_reserve() {
-                        if let Some(kind) = watcher.progress().map_err(removed)? {
-                            permit.send(reply(kind));
-                            more = true;
-                        }
+                    if let Ok(permit) = self.answers.try_reserve()
+                        && let Some(kind) = watcher.progress().map_err(removed)?
+                    {
+                        permit.send(reply(kind));
+                        more = true;
                     }
                 }
             }
@@ -159,7 +159,8 @@ impl Watch {
 
     /// What the view covers: a token of one scope resumes no other.
     fn scope(&self) -> Vec<u8> {
-        sha256(format!("view 1 of {} for cluster {}", self.serving.federation, self.agent.id).as_bytes()).to_vec()
+        sha256(format!("view 1 of {} for cluster {}", self.serving.federation, self.agent.id).as_bytes())
+            .to_vec()
     }
 
     async fn answer(&self, kind: Kind) -> Result<(), Status> {
@@ -180,7 +181,11 @@ impl Watch {
         }
     }
 
-    async fn resume(&self, watcher: &mut Watcher, token: pb::ResumeToken) -> Result<Result<(), String>, Status> {
+    async fn resume(
+        &self,
+        watcher: &mut Watcher,
+        token: pb::ResumeToken,
+    ) -> Result<Result<(), String>, Status> {
         if token.federation != self.serving.federation.0 {
             return Ok(Err("the token is another federation's".to_owned()));
         }
@@ -204,7 +209,8 @@ impl Watch {
     }
 
     fn applied(&self, applied: pb::Applied) -> Result<(), Status> {
-        let revision: Revision = field::present(applied.revision, "applied.revision").map_err(|e| invalid(&e))?;
+        let revision: Revision =
+            field::present(applied.revision, "applied.revision").map_err(|e| invalid(&e))?;
         if !applied.error.is_empty() {
             tracing::warn!(cluster = %self.agent.name, %revision, error = applied.error, "an agent could not apply its view");
         }

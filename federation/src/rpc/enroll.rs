@@ -100,7 +100,8 @@ impl EnrollService {
     }
 
     fn server(&self, csr: &Csr, id: ServerId) -> Result<pb::JoinReply, Status> {
-        let chain = self.serving.pki.certify_server(csr.public_key(), id).ok_or_else(no_root)?.map_err(issue)?;
+        let chain =
+            self.serving.pki.certify_server(csr.public_key(), id).ok_or_else(no_root)?.map_err(issue)?;
         let machine = self.serving.replica.state();
         let peers = machine.1.state.servers.values().map(|s| pb::PeerServer {
             id: s.id.0,

@@ -92,7 +92,11 @@ impl Export {
     }
 
     /// The client says no more: what is under way is still answered.
-    async fn finish(&self, mut window: Window, again: Option<BoxFuture<'static, Tried>>) -> Result<(), Status> {
+    async fn finish(
+        &self,
+        mut window: Window,
+        again: Option<BoxFuture<'static, Tried>>,
+    ) -> Result<(), Status> {
         if let Some(again) = again {
             self.settle(again.await).await?;
         }
@@ -124,7 +128,9 @@ impl Export {
             Reply::Session(Err(error @ SessionError::NotMember)) => {
                 return Err(Status::permission_denied(error.to_string()));
             }
-            Reply::Session(Err(error)) => return Err(Status::failed_precondition(format!("fenced: {error}"))),
+            Reply::Session(Err(error)) => {
+                return Err(Status::failed_precondition(format!("fenced: {error}")));
+            }
             Reply::Refused(refusal) => return Err(refused(&refusal)),
             _ => return Err(unexpected()),
         }
@@ -184,7 +190,8 @@ impl Export {
         let cluster = cluster.ok_or_else(|| Status::permission_denied("the cluster was removed"))?;
         let mut shards = BTreeMap::new();
         for shard in digests.shards {
-            let service: ServiceKey = field::present(shard.service, "shards.service").map_err(|e| invalid(&e))?;
+            let service: ServiceKey =
+                field::present(shard.service, "shards.service").map_err(|e| invalid(&e))?;
             let theirs = field::hash(&shard.digest, "shards.digest").map_err(|e| invalid(&e))?;
             let ours = state.shard(&service, self.agent.id).map(|s| digest::of_shard(s));
             if ours != Some(theirs) {

@@ -31,11 +31,15 @@ impl PeerService {
         let known = Command::decode(&command).map_err(|e| super::invalid(&e))?;
         let foreign = matches!(known.principal, Some(Principal::Server(other)) if other != by);
         if foreign || matches!(known.action, Action::Found { .. }) {
-            return Err(Status::permission_denied("a server may pass on its clients' commands and its own only"));
+            return Err(Status::permission_denied(
+                "a server may pass on its clients' commands and its own only",
+            ));
         }
         Ok(match self.serving.replica.propose(command).await {
             Ok((index, reply)) => Kind::Committed(pb::Committed { index, reply: reply.encode().into() }),
-            Err(ProposeError::NotLeader { leader }) => Kind::NotLeader(pb::NotLeader { leader: leader.map(|l| l.0) }),
+            Err(ProposeError::NotLeader { leader }) => {
+                Kind::NotLeader(pb::NotLeader { leader: leader.map(|l| l.0) })
+            }
             Err(ProposeError::Unknown) => Kind::Unknown(pb::Unknown {}),
             Err(ProposeError::Busy) => Kind::Busy(pb::Busy {}),
             Err(error @ ProposeError::TooLarge) => return Err(Status::invalid_argument(error.to_string())),
@@ -45,7 +49,8 @@ impl PeerService {
 
     fn heard(&self, by: ServerId, heartbeats: pb::Heartbeats) -> Kind {
         let heard = heartbeats.heartbeats.into_iter();
-        let heard = heard.map(|h| servers::Heard { cluster: h.cluster, session: h.session.to_vec() }).collect();
+        let heard =
+            heard.map(|h| servers::Heard { cluster: h.cluster, session: h.session.to_vec() }).collect();
         match self.serving.leasing.told(by, servers::BeatRequest { heard, ..Default::default() }) {
             Ok(_) => Kind::Heartbeats(pb::HeartbeatsTaken {}),
             Err(_) => Kind::NotLeader(pb::NotLeader { leader: None }),
@@ -55,7 +60,10 @@ impl PeerService {
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    async fn raft(&self, request: Request<Streaming<pb::RaftBatch>>) -> Result<Response<pb::RaftAck>, Status> {
+    async fn raft(
+        &self,
+        request: Request<Streaming<pb::RaftBatch>>,
+    ) -> Result<Response<pb::RaftAck>, Status> {
         let peer = self.serving.server(&request)?;
         let link = self.serving.replica.link();
         tokio::select! {
@@ -72,7 +80,10 @@ impl Peer for PeerService {
         serve_snapshot(&self.serving.replica.link(), peer, request.into_inner()).await.map(Response::new)
     }
 
-    async fn forward(&self, request: Request<pb::ForwardRequest>) -> Result<Response<pb::ForwardReply>, Status> {
+    async fn forward(
+        &self,
+        request: Request<pb::ForwardRequest>,
+    ) -> Result<Response<pb::ForwardReply>, Status> {
         let by = self.serving.server(&request)?;
         let kind = match request.into_inner().kind {
             Some(pb::forward_request::Kind::Command(command)) => self.forwarded(by, command).await?,

@@ -51,7 +51,8 @@ impl Serving {
     fn principal<T>(&self, request: &Request<T>) -> Result<(Principal, Verified), Status> {
         let verified = verified(request)?;
         let principal = verified.spiffe_id.principal(&self.trust_domain);
-        let principal = principal.ok_or_else(|| Status::permission_denied("the certificate names no principal"))?;
+        let principal =
+            principal.ok_or_else(|| Status::permission_denied("the certificate names no principal"))?;
         Ok((principal, verified))
     }
 
@@ -63,9 +64,12 @@ impl Serving {
 
     /// The agent that asks; its certificate may have expired.
     pub(crate) fn agent_to_renew<T>(&self, request: &Request<T>) -> Result<AgentIdentity, Status> {
-        let Some(Peer::Expired(expired)) = request.extensions().get::<Peer>() else { return self.agent(request) };
+        let Some(Peer::Expired(expired)) = request.extensions().get::<Peer>() else {
+            return self.agent(request);
+        };
         let principal = expired.spiffe_id.principal(&self.trust_domain);
-        let principal = principal.ok_or_else(|| Status::permission_denied("the certificate names no principal"))?;
+        let principal =
+            principal.ok_or_else(|| Status::permission_denied("the certificate names no principal"))?;
         self.agent_of(&principal, expired)
     }
 
@@ -77,9 +81,9 @@ impl Serving {
         let state = &machine.1.state;
         match state.clusters.get(&id) {
             Some(cluster) if cluster.name == *name => Ok(AgentIdentity { id, name: name.clone() }),
-            None if !state.is_founded() || id.0 >= state.meta.next_cluster => {
-                Err(Status::unavailable("this server has not heard of the cluster yet: try again, or another server"))
-            }
+            None if !state.is_founded() || id.0 >= state.meta.next_cluster => Err(Status::unavailable(
+                "this server has not heard of the cluster yet: try again, or another server",
+            )),
             _ => Err(Status::permission_denied(format!(
                 "cluster {name} was removed from the federation; to become a member again it needs a new token"
             ))),

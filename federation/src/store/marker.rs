@@ -61,7 +61,10 @@ pub enum MarkerError {
 
 impl Marker {
     fn text(&self) -> String {
-        let mut text = format!("{HEAD}\nformat {FORMAT}\nfederation {}\nserver {}\nstorage ", self.federation, self.server);
+        let mut text = format!(
+            "{HEAD}\nformat {FORMAT}\nfederation {}\nserver {}\nstorage ",
+            self.federation, self.server
+        );
         for byte in self.storage {
             // Writing to a String can not fail.
             let _ = write!(text, "{byte:02x}");

@@ -22,7 +22,7 @@ pub(crate) async fn serve(context: Arc<Context>, gate: Arc<Gate>, listener: TcpL
 }
 
 /// The life of an inbound connection: door, ClientHello, route, application, handshake, bytes.
-async fn connection(context: Arc<Context>, gate: Arc<Gate>, stream: TcpStream, from: SocketAddr) {
+pub(crate) async fn connection(context: Arc<Context>, gate: Arc<Gate>, stream: TcpStream, from: SocketAddr) {
     let Some((pass, stream, hello)) = inbound::named(&context, &gate, stream, from).await else { return };
     let snapshot = context.current.load();
     let name = hello.asks.server_name.as_deref();

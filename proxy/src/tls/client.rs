@@ -81,7 +81,7 @@ pub(crate) async fn connect(address: SocketAddr, mark: Option<u32>) -> io::Resul
             socket2::SockRef::from(&socket).set_mark(mark)?;
         }
         let stream = socket.connect(address).await?;
-        stream.set_nodelay(true)?;
+        crate::wire::tune(&stream)?;
         Ok(stream)
     };
     timeout(CONNECT, connect).await?

@@ -217,7 +217,8 @@ impl Agent {
         let mut changes = Vec::new();
         for (service, (created, endpoints)) in &self.wants {
             let (ids, service) = (endpoints.keys().cloned().collect(), service.clone());
-            changes.push(CatalogChange::PutExport { service: service.clone(), export: Self::export(*created) });
+            changes
+                .push(CatalogChange::PutExport { service: service.clone(), export: Self::export(*created) });
             changes.push(CatalogChange::RetainEndpoints { service: service.clone(), ids });
             let endpoints = endpoints.values().cloned().collect();
             changes.push(CatalogChange::PutEndpoints { service, endpoints });

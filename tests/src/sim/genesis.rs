@@ -47,7 +47,9 @@ pub(super) fn endpoint(cluster: &str, number: u8, port: u16) -> Result<Endpoint,
         ports: [(sealane_core::name::PortName::parse("http")?, port)].into(),
         ready: true,
         locality: sealane_core::endpoint::Locality::default(),
-        spiffe_id: Some(sealane_core::identity::SpiffeId::parse(&format!("spiffe://{cluster}.fed/ns/shop/sa/cart"))?),
+        spiffe_id: Some(sealane_core::identity::SpiffeId::parse(&format!(
+            "spiffe://{cluster}.fed/ns/shop/sa/cart"
+        ))?),
         inbound_port: Some(15008),
         hostname: None,
         network: None,

@@ -72,7 +72,11 @@ impl Network {
     }
 
     fn delay(&self, random: &mut Random) -> u64 {
-        if random.permille(self.weather.late) { random.between(20_000, 1_500_000) } else { random.around(self.weather.delay) }
+        if random.permille(self.weather.late) {
+            random.between(20_000, 1_500_000)
+        } else {
+            random.around(self.weather.delay)
+        }
     }
 
     /// What becomes of a message between servers.

@@ -49,13 +49,13 @@ impl Profile {
         // Crashes are always among them.
         weights[1] += 2;
         let node = NodeConfig {
-            snapshot_entries: random.pick(&[20, 60, 400]),
-            tail_entries: random.pick(&[2, 10, 50]),
+            snapshot_entries: random.pick(&[8, 25, 120]),
+            tail_entries: random.pick(&[0, 4, 30]),
             ..NodeConfig::default()
         };
         Profile {
             weather,
-            faults_every: random.pick(&[150_000, 500_000, 1_500_000]),
+            faults_every: random.pick(&[100_000, 300_000, 1_000_000]),
             away: random.pick(&[30_000, 400_000, 3_000_000]),
             weights,
             node,

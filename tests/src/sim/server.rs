@@ -60,7 +60,8 @@ pub(super) struct Server {
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "a panic".to_owned())
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "a panic".to_owned())
 }
 
 impl Server {
@@ -118,7 +119,8 @@ impl Server {
             Some(found) => found,
             None => {
                 let first = log.truncated().index + 1;
-                let snapshot = snapshot.as_ref().ok_or_else(|| format!("no snapshot reaches entry {first}"))?;
+                let snapshot =
+                    snapshot.as_ref().ok_or_else(|| format!("no snapshot reaches entry {first}"))?;
                 let machine = Observed::restore(snapshot.records.iter().cloned().map(Ok)).map_err(text)?;
                 let applied = snapshot.header.metadata.clone();
                 image.replace(&mut machine.records(), &applied).map_err(|e| e.to_string())?;
@@ -152,7 +154,9 @@ impl Server {
     ) -> Result<Option<(Observed, SnapshotMetadata)>, String> {
         let Some((applied, records)) = image.load().map_err(|e| e.to_string())? else { return Ok(None) };
         match fit(Position { index: applied.index, term: applied.term }, log) {
-            Fit::Good => Observed::restore(records.into_iter().map(Ok)).map(|m| Some((m, applied))).map_err(text),
+            Fit::Good => {
+                Observed::restore(records.into_iter().map(Ok)).map(|m| Some((m, applied))).map_err(text)
+            }
             Fit::Older | Fit::Foreign => Ok(None),
             Fit::Beyond => Err(format!(
                 "its image has applied entry {}, and its log ends at {}: acknowledged entries are lost",
@@ -214,21 +218,27 @@ impl Server {
     pub(super) fn answers(&mut self) -> Vec<(Ticket, Said)> {
         let mut said = Vec::new();
         self.waiting.retain_mut(|(ticket, answer)| {
-            said.push((*ticket, match answer.try_recv() {
-                Err(TryRecvError::Empty) => return true,
-                Ok(Ok((index, reply))) => Said::Applied(index, reply),
-                Ok(Err(ProposeError::NotLeader { leader })) => Said::NotLeader(leader.map(|l| l.0)),
-                Ok(Err(_)) | Err(TryRecvError::Closed) => Said::Unknown,
-            }));
+            said.push((
+                *ticket,
+                match answer.try_recv() {
+                    Err(TryRecvError::Empty) => return true,
+                    Ok(Ok((index, reply))) => Said::Applied(index, reply),
+                    Ok(Err(ProposeError::NotLeader { leader })) => Said::NotLeader(leader.map(|l| l.0)),
+                    Ok(Err(_)) | Err(TryRecvError::Closed) => Said::Unknown,
+                },
+            ));
             false
         });
         let state = self.station.as_ref().map_or(0, |station| station.state().0);
         self.reading.retain_mut(|(ticket, answer)| {
-            said.push((*ticket, match answer.try_recv() {
-                Err(TryRecvError::Empty) => return true,
-                Ok(Ok(_)) => Said::Read(state),
-                Ok(Err(_)) | Err(TryRecvError::Closed) => Said::Unknown,
-            }));
+            said.push((
+                *ticket,
+                match answer.try_recv() {
+                    Err(TryRecvError::Empty) => return true,
+                    Ok(Ok(_)) => Said::Read(state),
+                    Ok(Err(_)) | Err(TryRecvError::Closed) => Said::Unknown,
+                },
+            ));
             false
         });
         said

@@ -24,11 +24,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Faults happen until now, in microseconds.
-const HEALED: u64 = 20_000_000;
+const HEALED: u64 = 9_000_000;
 /// Clients begin nothing new from now on.
-const QUIET: u64 = 27_000_000;
+const QUIET: u64 = 13_000_000;
 /// The federation must have converged.
-const END: u64 = 31_000_000;
+const END: u64 = 15_000_000;
 const SERVERS: [u64; 3] = [1, 2, 3];
 
 /// What is to happen.
@@ -129,9 +129,9 @@ impl World {
     pub(super) fn run(mut self) -> Outcome {
         SERVERS.into_iter().for_each(|id| self.start(id));
         for client in 0..self.clients.len() {
-            self.after(1_000_000, Event::Client { client, number: 0, attempt: 0 });
+            self.after(800_000, Event::Client { client, number: 0, attempt: 0 });
         }
-        self.after(2_000_000, Event::Trouble);
+        self.after(1_200_000, Event::Trouble);
         self.at(HEALED, Event::Heal);
         while self.violation.is_none()
             && let Some(((at, _), event)) = self.events.pop_first()
@@ -180,7 +180,8 @@ impl World {
             Event::Wake(server) => self.wake(server),
             Event::Message { from, to, message, snapshot } => self.message(from, to, *message, snapshot),
             Event::Delivered { at, to, delivered } => {
-                self.trace.say(self.now, format_args!("server {at}: snapshot to {to} delivered: {delivered}"));
+                self.trace
+                    .say(self.now, format_args!("server {at}: snapshot to {to} delivered: {delivered}"));
                 self.report(at, |link| link.snapshot_sent(ServerId(to), delivered));
             }
             Event::Unreachable { at, to } => self.report(at, |link| link.unreachable(ServerId(to))),
@@ -319,7 +320,10 @@ impl World {
         let taken = match (&server.station, snapshot) {
             (None, _) => false,
             (Some(station), Some(snapshot)) => {
-                self.trace.say(self.now, format_args!("server {to} has snapshot {} of {from}", snapshot.header.metadata.index));
+                self.trace.say(
+                    self.now,
+                    format_args!("server {to} has snapshot {} of {from}", snapshot.header.metadata.index),
+                );
                 self.counts.installs += 1;
                 server.disk.keep(snapshot);
                 station.installed(ServerId(from), message).is_ok()
@@ -327,7 +331,10 @@ impl World {
             (Some(station), None) => {
                 match station.link().deliver(ServerId(from), &genesis::FEDERATION.0, vec![message]) {
                     Ok(()) => true,
-                    Err(error) => return self.broken("servers-go-on", format!("server {to} refuses a message: {error}")),
+                    Err(error) => {
+                        return self
+                            .broken("servers-go-on", format!("server {to} refuses a message: {error}"));
+                    }
                 }
             }
         };
@@ -347,7 +354,9 @@ impl World {
     }
 
     fn job(&mut self, id: u64, run: u64, job: Job) {
-        let Some(server) = self.servers.get_mut(&id).filter(|s| s.run == run && s.station.is_some()) else { return };
+        let Some(server) = self.servers.get_mut(&id).filter(|s| s.run == run && s.station.is_some()) else {
+            return;
+        };
         server.work(job);
         if server.disk.is_dead() {
             return self.crash(id, "while it wrote a snapshot");

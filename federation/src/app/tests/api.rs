@@ -23,19 +23,24 @@ impl Schemas<'_> {
         if schema.is_null() {
             return Err(format!("{at}: no such schema"));
         }
-        if let Some(variants) = schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array) {
+        if let Some(variants) = schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array)
+        {
             let fits = variants.iter().any(|v| self.check(v, value, at).is_ok());
             return fits.then_some(()).ok_or_else(|| format!("{at}: {value} fits no variant of {schema}"));
         }
         if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-            return values.contains(value).then_some(()).ok_or_else(|| format!("{at}: {value} is not of {values:?}"));
+            return values
+                .contains(value)
+                .then_some(())
+                .ok_or_else(|| format!("{at}: {value} is not of {values:?}"));
         }
         self.kind(schema, value, at)?;
         match value {
             Value::Object(_) => self.object(schema, value, at),
-            Value::Array(items) => {
-                items.iter().enumerate().try_for_each(|(n, v)| self.check(&schema["items"], v, &format!("{at}[{n}]")))
-            }
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(n, v)| self.check(&schema["items"], v, &format!("{at}[{n}]"))),
             _ => Ok(()),
         }
     }
@@ -63,7 +68,8 @@ impl Schemas<'_> {
             Some(parts) => parts.iter().map(|p| self.resolve(p)).collect(),
             None => vec![schema],
         };
-        for name in parts.iter().filter_map(|p| p["required"].as_array()).flatten().filter_map(Value::as_str) {
+        for name in parts.iter().filter_map(|p| p["required"].as_array()).flatten().filter_map(Value::as_str)
+        {
             value.get(name).ok_or_else(|| format!("{at}.{name}: is required and missing"))?;
         }
         for (name, inner) in value.as_object().into_iter().flatten() {
@@ -93,7 +99,8 @@ async fn answers(bench: &Bench, document: &Value, cases: &[(&str, &str, u16)]) {
         let value: Value = serde_json::from_slice(&body).unwrap();
         schemas.check(schemas.answer(path, status), &value, asked).unwrap_or_else(|e| panic!("{e}\n{text}"));
     }
-    let documented: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let documented: BTreeSet<&str> =
+        document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     let asked: BTreeSet<&str> = cases.iter().map(|(path, ..)| *path).collect();
     assert_eq!(asked, documented, "every path of the document is asked for");
 }
@@ -125,9 +132,17 @@ async fn every_answer_is_as_the_document_says() {
             ("/api/v1/services", "/api/v1/services", 200),
             ("/api/v1/services/{namespace}/{name}", "/api/v1/services/shop/cart", 200),
             ("/api/v1/services/{namespace}/{name}", "/api/v1/services/shop/none", 404),
-            ("/api/v1/services/{namespace}/{name}/endpoints", "/api/v1/services/shop/cart/endpoints?from=east", 200),
+            (
+                "/api/v1/services/{namespace}/{name}/endpoints",
+                "/api/v1/services/shop/cart/endpoints?from=east",
+                200,
+            ),
             ("/api/v1/services/{namespace}/{name}/endpoints", "/api/v1/services/shop/cart/endpoints", 400),
-            ("/api/v1/services/{namespace}/{name}/endpoints", "/api/v1/services/shop/x/endpoints?from=east", 404),
+            (
+                "/api/v1/services/{namespace}/{name}/endpoints",
+                "/api/v1/services/shop/x/endpoints?from=east",
+                404,
+            ),
             ("/api/v1/explain/{namespace}/{name}", "/api/v1/explain/shop/cart?from=east", 200),
             ("/api/v1/explain/{namespace}/{name}", "/api/v1/explain/shop/none?from=east", 200),
             ("/api/v1/explain/{namespace}/{name}", "/api/v1/explain/shop/cart?from=north", 404),
@@ -162,7 +177,8 @@ async fn what_explain_chooses_is_what_the_view_holds() {
     let _west = west.publish(&bench, 1, 2, &["shop/cart"]).await;
     let mut watching = east.watch(&bench, 1, subscribe(&bench)).await.unwrap();
     watching.synced().await;
-    let sent: Vec<_> = watching.import("shop/cart").unwrap().candidates.iter().map(|c| c.cluster.to_string()).collect();
+    let sent: Vec<_> =
+        watching.import("shop/cart").unwrap().candidates.iter().map(|c| c.cluster.to_string()).collect();
     let (_, body) = bench.get(1, "/api/v1/explain/shop/cart?from=east").await;
     let explained: crate::rest::types::Explanation = serde_json::from_slice(&body).unwrap();
     let chosen: Vec<_> =

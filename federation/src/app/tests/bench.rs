@@ -2,15 +2,17 @@
 
 use crate::app::{Directory, Listeners, Running, init, join, start};
 use crate::args::{Addresses, InitArgs, JoinArgs};
-use crate::machine::Machine;
 use crate::consensus::replica::Replica;
+use crate::machine::Machine;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use sealane_core::command::CatalogChange;
 use sealane_core::endpoint::Endpoint;
 use sealane_core::identity::{ClusterId, FederationId};
 use sealane_core::name::{EndpointId, Namespace, PortName, ServiceKey, TrustDomain};
-use sealane_core::service::{Export, ExportSpec, InternalTrafficPolicy, Port, Protocol, ServiceType, SessionAffinity};
+use sealane_core::service::{
+    Export, ExportSpec, InternalTrafficPolicy, Port, Protocol, ServiceType, SessionAffinity,
+};
 use sealane_core::time::Millis;
 use sealane_proto::Wire;
 use sealane_proto::federation::v1 as pb;
@@ -44,7 +46,10 @@ use tonic::{Status, Streaming};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls until something holds.
-pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = probe().await {
@@ -82,7 +87,9 @@ impl Bench {
         let trust_domain = TrustDomain::parse("fed.test").unwrap();
         let (home, admin_out) = (dir.path().join("1"), dir.path().join("admin"));
         let addresses = addresses(&listeners);
-        init(InitArgs { dir: home.clone(), addresses, trust_domain, admin_out: admin_out.clone() }).await.unwrap();
+        init(InitArgs { dir: home.clone(), addresses, trust_domain, admin_out: admin_out.clone() })
+            .await
+            .unwrap();
         let running = start(Directory::load(&home).unwrap(), listeners).await.unwrap();
         let read = |name: &str| std::fs::read(admin_out.join(name)).unwrap();
         let chain = pem::certificates(&read("identity.pem")).unwrap();
@@ -188,10 +195,16 @@ impl Bench {
     }
 
     /// Uses a token with a key.
-    pub(super) async fn enroll(&self, server: u64, token: &JoinToken, key: &PrivateKey) -> Result<pb::JoinReply, Status> {
+    pub(super) async fn enroll(
+        &self,
+        server: u64,
+        token: &JoinToken,
+        key: &PrivateKey,
+    ) -> Result<pb::JoinReply, Status> {
         let policy = Arc::new(PinnedRoot::new(token.root_hash));
         let tls = client_config(None, policy, &[ALPN_H2]);
-        let channel = channel(&[self.servers[&server].address.to_string()], tls, &DialOptions::default()).unwrap();
+        let channel =
+            channel(&[self.servers[&server].address.to_string()], tls, &DialOptions::default()).unwrap();
         let csr = Csr::create(key).unwrap().der().to_vec();
         let request = pb::JoinRequest { secret: token.secret().to_vec(), csr };
         EnrollClient::new(channel).join(request).await.map(tonic::Response::into_inner)
@@ -210,14 +223,21 @@ impl Bench {
         self.get_as(server, path, Some(&self.admin)).await
     }
 
-    pub(super) async fn get_as(&self, server: u64, path: &str, identity: Option<&Identity>) -> (u16, Vec<u8>) {
+    pub(super) async fn get_as(
+        &self,
+        server: u64,
+        path: &str,
+        identity: Option<&Identity>,
+    ) -> (u16, Vec<u8>) {
         let policy = Arc::new(FederationPeers::servers(self.bundle.clone()));
         let tls = tokio_rustls::TlsConnector::from(client_config(identity, policy, &[ALPN_HTTP1]));
         let stream = TcpStream::connect(self.servers[&server].status_address).await.unwrap();
         let stream = tls.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-        let (mut http, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut http, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let request = http::Request::get(path).header("host", "status").body(axum::body::Body::empty()).unwrap();
+        let request =
+            http::Request::get(path).header("host", "status").body(axum::body::Body::empty()).unwrap();
         let response = http.send_request(request).await.unwrap();
         let status = response.status().as_u16();
         (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
@@ -250,7 +270,13 @@ impl Member {
     }
 
     /// A session that published its interest and some services, and synced.
-    pub(super) async fn publish(&self, bench: &Bench, server: u64, session: u8, services: &[&str]) -> Session {
+    pub(super) async fn publish(
+        &self,
+        bench: &Bench,
+        server: u64,
+        session: u8,
+        services: &[&str],
+    ) -> Session {
         let mut session = self.session(bench, server, session).await.unwrap();
         let keys: Vec<_> = services.iter().map(|s| ServiceKey::parse(s).unwrap()).collect();
         let mut changes = vec![interest(&["shop"]), bundle(&self.name)];
@@ -264,7 +290,12 @@ impl Member {
         session
     }
 
-    pub(super) async fn watch(&self, bench: &Bench, server: u64, subscribe: pb::Subscribe) -> Result<Watching, Status> {
+    pub(super) async fn watch(
+        &self,
+        bench: &Bench,
+        server: u64,
+        subscribe: pb::Subscribe,
+    ) -> Result<Watching, Status> {
         Watching::open(bench, server, self, subscribe).await
     }
 }
@@ -277,11 +308,18 @@ pub(super) fn interest(namespaces: &[&str]) -> CatalogChange {
 fn bundle(cluster: &str) -> CatalogChange {
     let trust_domain = TrustDomain::parse(&format!("{cluster}.fed.test")).unwrap();
     let roots = vec![vec![1, 2, 3]];
-    CatalogChange::PutBundle { bundle: sealane_core::trust::Bundle { trust_domain, sequence: 1, refresh_hint_s: 60, roots } }
+    CatalogChange::PutBundle {
+        bundle: sealane_core::trust::Bundle { trust_domain, sequence: 1, refresh_hint_s: 60, roots },
+    }
 }
 
 pub(super) fn spec() -> ExportSpec {
-    let http = Port { name: PortName::parse("http").unwrap(), protocol: Protocol::Tcp, port: 80, app_protocol: None };
+    let http = Port {
+        name: PortName::parse("http").unwrap(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        app_protocol: None,
+    };
     ExportSpec {
         service_type: ServiceType::ClusterSetIp,
         ports: vec![http],
@@ -323,7 +361,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn open(bench: &Bench, server: u64, member: &Member, session: u8, instance: u8) -> Result<Self, Status> {
+    pub(super) async fn open(
+        bench: &Bench,
+        server: u64,
+        member: &Member,
+        session: u8,
+        instance: u8,
+    ) -> Result<Self, Status> {
         let (requests, stream) = mpsc::channel(256);
         let open = pb::Open {
             hello: Some(hello::hello(Some(bench.federation))),
@@ -362,7 +406,11 @@ impl Session {
         }
     }
 
-    pub(super) async fn write(&mut self, sequence: u64, changes: &[CatalogChange]) -> Result<pb::Written, Status> {
+    pub(super) async fn write(
+        &mut self,
+        sequence: u64,
+        changes: &[CatalogChange],
+    ) -> Result<pb::Written, Status> {
         self.post(sequence, changes).await;
         self.written().await
     }
@@ -418,10 +466,10 @@ impl Watching {
                     self.items.insert(key_of(&item), item);
                 }
                 if !delta.more {
-                    self.token.revision = delta.revision.clone();
+                    self.token.revision = delta.revision;
                 }
             }
-            pb::watch_reply::Kind::Synced(synced) => self.token.revision = synced.revision.clone(),
+            pb::watch_reply::Kind::Synced(synced) => self.token.revision = synced.revision,
             _ => {}
         }
         Ok(reply)

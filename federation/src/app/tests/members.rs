@@ -37,9 +37,11 @@ async fn each_call_is_open_to_its_own_principal_only() {
     let forward = sealane_proto::peer::v1::ForwardRequest::default();
     assert_eq!(peer.forward(forward).await.unwrap_err().code(), Code::PermissionDenied);
     let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
-    let renewed = EnrollClient::new(channel).renew(pb::RenewRequest { csr: csr.clone() }).await.unwrap().into_inner();
+    let renewed =
+        EnrollClient::new(channel).renew(pb::RenewRequest { csr: csr.clone() }).await.unwrap().into_inner();
     assert_eq!(renewed.chain.len(), 3);
-    let refused = EnrollClient::new(bench.channel(1, None)).renew(pb::RenewRequest { csr }).await.unwrap_err();
+    let refused =
+        EnrollClient::new(bench.channel(1, None)).renew(pb::RenewRequest { csr }).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
     bench.stop().await;
 }
@@ -81,5 +83,34 @@ async fn a_server_token_admits_no_cluster_and_nonsense_is_refused() {
     let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
     let unknown = enroll.join(pb::JoinRequest { secret: vec![1; 32], csr }).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_opens_renew_for_30_days_and_nothing_else() {
+    use sealane_trust::issue::Validity;
+    use sealane_trust::tls::Identity;
+    const DAY: u64 = 24 * 3600 * 1000;
+    let bench = Bench::new().await;
+    let east = bench.member(1, "east").await;
+    let now = sealane_trust::clock::now();
+    let expired = |days: u64| {
+        let key = PrivateKey::generate().unwrap();
+        let ago = |days| sealane_core::time::Millis(now.0 - days * DAY);
+        let validity = Validity { not_before: ago(days + 7), not_after: ago(days) };
+        let name = east.name.parse().unwrap();
+        let issued =
+            bench.servers[&1].serving.pki.issue_agent(key.public(), (east.id, &name), validity).unwrap();
+        Identity::new(issued.chain, &key).unwrap()
+    };
+    let (lately, long_ago) = (expired(29), expired(31));
+    let csr = || Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
+    let mut enroll = EnrollClient::new(bench.channel(1, Some(&lately)));
+    assert_eq!(enroll.renew(pb::RenewRequest { csr: csr() }).await.unwrap().into_inner().chain.len(), 3);
+    let mut catalog = pb::catalog_client::CatalogClient::new(bench.channel(1, Some(&lately)));
+    let refused = catalog.export(tokio_stream::empty()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    let mut enroll = EnrollClient::new(bench.channel(1, Some(&long_ago)));
+    assert!(enroll.renew(pb::RenewRequest { csr: csr() }).await.is_err());
     bench.stop().await;
 }

@@ -75,7 +75,7 @@ async fn heartbeats_through_a_follower_keep_a_lease_and_show_in_every_status() {
     let session = east.publish(&bench, follower, 1, &["shop/cart"]).await;
     let mut watching = east.watch(&bench, follower, subscribe(&bench)).await.unwrap();
     watching.synced().await;
-    let revision = watching.token.revision.clone();
+    let revision = watching.token.revision;
     let applied = pb::Applied { revision, error: String::new() };
     let kind = Some(pb::watch_request::Kind::Applied(applied));
     watching.requests.send(pb::WatchRequest { kind }).await.unwrap();

@@ -24,7 +24,7 @@ async fn what_one_cluster_exports_another_is_sent_and_it_goes_again() {
     let gone = sealane_core::command::CatalogChange::RemoveExport { service: cart() };
     let written = session.write(2, &[gone]).await.unwrap();
     watching.until("the deletion", |w| w.import("shop/cart").is_none()).await;
-    let seen = watching.token.revision.clone().unwrap();
+    let seen = watching.token.revision.unwrap();
     assert_eq!(seen, written.revision.unwrap(), "the delta carries the revision of the write");
     bench.stop().await;
 }
@@ -39,7 +39,10 @@ async fn a_watch_resumes_with_the_difference_or_is_refused_and_resyncs_by_digest
     assert!(first.synced().await);
     let (token, items) = (first.token.clone(), first.items.clone());
     drop(first);
-    session.write(2, &[sealane_core::command::CatalogChange::RemoveExport { service: cart() }]).await.unwrap();
+    session
+        .write(2, &[sealane_core::command::CatalogChange::RemoveExport { service: cart() }])
+        .await
+        .unwrap();
 
     let resume = pb::Subscribe { resume: Some(token.clone()), ..subscribe(&bench) };
     let mut again = east.watch(&bench, 1, resume).await.unwrap();
@@ -52,9 +55,12 @@ async fn a_watch_resumes_with_the_difference_or_is_refused_and_resyncs_by_digest
     let mut refused = east.watch(&bench, 1, resume).await.unwrap();
     let pb::watch_reply::Kind::ResumeRefused(_) = refused.step().await.unwrap() else { panic!("resumed") };
     refused.items = items;
-    let kind = pb::watch_request::Kind::Subscribe(pb::Subscribe { held: refused.held(), ..subscribe(&bench) });
+    let kind =
+        pb::watch_request::Kind::Subscribe(pb::Subscribe { held: refused.held(), ..subscribe(&bench) });
     refused.requests.send(pb::WatchRequest { kind: Some(kind) }).await.unwrap();
-    let pb::watch_reply::Kind::Subscribed(_) = refused.step().await.unwrap() else { panic!("not subscribed") };
+    let pb::watch_reply::Kind::Subscribed(_) = refused.step().await.unwrap() else {
+        panic!("not subscribed")
+    };
     let pb::watch_reply::Kind::Delta(delta) = refused.step().await.unwrap() else { panic!("no delta") };
     assert!(delta.upserts.len() <= 1, "only what changed is sent: {:?}", delta.upserts);
     assert!(refused.synced().await);

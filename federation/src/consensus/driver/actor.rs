@@ -54,7 +54,8 @@ pub(crate) struct Hands<M: StateMachine> {
 
 impl<M: StateMachine> Actor<M> {
     pub(crate) fn new(hands: Hands<M>) -> Self {
-        let Hands { machine, applied, image, transport, shared, snapshots, federation, version, fault } = hands;
+        let Hands { machine, applied, image, transport, shared, snapshots, federation, version, fault } =
+            hands;
         let (waiters, next_token) = (HashMap::new(), 0);
         Actor {
             machine,
@@ -190,7 +191,12 @@ impl<M: StateMachine> Actor<M> {
     }
 
     /// What must never be done: answers commands by a machine that runs ahead of what is committed.
-    pub(super) fn answer_early(&mut self, mut index: u64, term: u64, proposals: &[Proposal]) -> Result<(), Fatal> {
+    pub(super) fn answer_early(
+        &mut self,
+        mut index: u64,
+        term: u64,
+        proposals: &[Proposal],
+    ) -> Result<(), Fatal> {
         let mut ahead = self.machine.clone();
         for Proposal { token, command } in proposals {
             index += 1;
@@ -208,7 +214,11 @@ fn complain(error: &SnapshotError) {
 }
 
 /// The machine that a snapshot holds.
-pub(crate) fn restore<M: StateMachine>(snapshots: &dyn Snapshots, at: Position, version: u32) -> Result<M, Fatal> {
+pub(crate) fn restore<M: StateMachine>(
+    snapshots: &dyn Snapshots,
+    at: Position,
+    version: u32,
+) -> Result<M, Fatal> {
     let (header, records) = snapshots.read(at).map_err(Fatal::new)?;
     let min_version = header.min_version;
     if min_version > version {

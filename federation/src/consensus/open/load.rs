@@ -128,7 +128,10 @@ fn open_image<M: StateMachine>(path: &Path, log: &Wal) -> Result<(Image, Found<M
                     return Err(OpenError::LogTooShort { applied: at.index, last: log.last().index });
                 }
                 Fit::Older => {
-                    tracing::warn!(applied = at.index, "the restart image is older than the log; it is made anew");
+                    tracing::warn!(
+                        applied = at.index,
+                        "the restart image is older than the log; it is made anew"
+                    );
                     return Ok((image, None));
                 }
                 Fit::Foreign => {

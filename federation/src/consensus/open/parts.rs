@@ -64,7 +64,8 @@ impl<M: StateMachine, L: RaftLog> Parts<M, L> {
             stopped: watch::Sender::new(None),
         });
         let (log, snapshot, seed) = (self.log, self.snapshot, self.seed);
-        let node = Node::new(Start { id: id.0, log, applied: applied.clone(), snapshot, seed, fault }, self.node)?;
+        let node =
+            Node::new(Start { id: id.0, log, applied: applied.clone(), snapshot, seed, fault }, self.node)?;
         let actor = Actor::new(Hands {
             machine,
             applied,

@@ -1,6 +1,6 @@
 //! Real replicas with real disks in one process, over a network that can be cut.
 
-mod cluster;
+pub(crate) mod cluster;
 mod membership;
 mod recovery;
 

@@ -7,8 +7,8 @@ use super::{Link, ReceiveError, Receiving, Transport};
 use bytes::Bytes;
 use sealane_core::identity::ServerId;
 use sealane_proto::peer::v1::peer_client::PeerClient;
-use sealane_proto::peer::v1::{RaftAck, RaftBatch, RaftMessage, SnapshotAck, SnapshotBegin, SnapshotChunk};
 use sealane_proto::peer::v1::snapshot_chunk::Kind;
+use sealane_proto::peer::v1::{RaftAck, RaftBatch, RaftMessage, SnapshotAck, SnapshotBegin, SnapshotChunk};
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -158,15 +158,18 @@ fn entry_bytes(message: &RaftMessage) -> usize {
     message.entries.iter().map(|e| e.data.len() + 32).sum()
 }
 
-async fn send_snapshot(link: &Link, channel: Channel, message: RaftMessage, file: File) -> Result<(), Status> {
+async fn send_snapshot(
+    link: &Link,
+    channel: Channel,
+    message: RaftMessage,
+    file: File,
+) -> Result<(), Status> {
     let size = file.metadata().map_err(Status::from)?.len();
     let (chunks, stream) = mpsc::channel(IN_FLIGHT);
     let federation = Bytes::copy_from_slice(&link.federation().0);
     let begin = SnapshotBegin { federation, message: Some(message), size };
     let feed = async {
-        if let Err(error) = feed(chunks, begin, file).await {
-            return Err(error);
-        }
+        feed(chunks, begin, file).await?;
         // The answer comes once the receiver has verified all of it.
         sleep(VERIFY_PATIENCE).await;
         Err(Status::deadline_exceeded("the receiver did not verify it in time"))
@@ -208,7 +211,9 @@ fn refusal(error: &ReceiveError) -> Status {
     let message = error.to_string();
     match error {
         ReceiveError::Forged { .. } | ReceiveError::Foreign(_) => Status::permission_denied(message),
-        ReceiveError::Misdirected { .. } | ReceiveError::Malformed { .. } => Status::invalid_argument(message),
+        ReceiveError::Misdirected { .. } | ReceiveError::Malformed { .. } => {
+            Status::invalid_argument(message)
+        }
         ReceiveError::Busy => Status::resource_exhausted(message),
         ReceiveError::Snapshot(_) => Status::data_loss(message),
         ReceiveError::Stopped => Status::unavailable(message),
@@ -284,3 +289,6 @@ fn write(mut receiving: Receiving, mut pieces: mpsc::Receiver<Bytes>) -> Result<
     }
     Err(ReceiveError::Stopped)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 trait Door: Send + Sync {
     fn message(&self, message: Message) -> bool;
     fn report(&self, input: Input);
+    fn is_closed(&self) -> bool;
 }
 
 impl<R: Send> Door for Inbox<R> {
@@ -25,6 +26,10 @@ impl<R: Send> Door for Inbox<R> {
 
     fn report(&self, input: Input) {
         Inbox::report(self, input);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed().is_some()
     }
 }
 
@@ -99,7 +104,12 @@ impl Link {
         self.federation
     }
 
-    fn check(&self, peer: ServerId, federation: &[u8], message: RaftMessage) -> Result<Message, ReceiveError> {
+    fn check(
+        &self,
+        peer: ServerId,
+        federation: &[u8],
+        message: RaftMessage,
+    ) -> Result<Message, ReceiveError> {
         if federation != self.federation.0 {
             return Err(ReceiveError::Foreign(peer));
         }
@@ -126,6 +136,10 @@ impl Link {
                 return Err(ReceiveError::Malformed { peer, source: WireError::Unknown("message type") });
             }
             if !self.door.message(message) {
+                // A peer must look for a replica that ended elsewhere, and not go on talking to what is left of it.
+                if self.door.is_closed() {
+                    return Err(ReceiveError::Stopped);
+                }
                 tracing::debug!(%peer, "dropped a message: the inbox is full");
             }
         }
@@ -193,8 +207,11 @@ impl Receiving {
         let (header, path) = incoming.finish(link.federation)?;
         let promised = message.get_snapshot().get_metadata();
         if header.metadata != *promised {
-            crate::store::durable::remove_file(&path)
-                .map_err(|source| SnapshotError::Io { doing: "remove", path: path.clone(), source })?;
+            crate::store::durable::remove_file(&path).map_err(|source| SnapshotError::Io {
+                doing: "remove",
+                path: path.clone(),
+                source,
+            })?;
             let why = "its head says otherwise than its message";
             return Err(SnapshotError::Damaged { path, why }.into());
         }

@@ -101,18 +101,19 @@ fn what_raft_would_choke_on_is_refused() {
 }
 
 #[test]
-fn a_change_of_membership_is_read_as_raft_wrote_it() {
-    use protobuf::Message as _;
+fn a_change_of_membership_is_laid_out_as_raft_reads_it() {
     use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
     let mut single = ConfChangeSingle::default();
     single.set_change_type(ConfChangeType::AddLearnerNode);
     single.node_id = 9;
     let mut change = ConfChangeV2::default();
-    change.set_transition(ConfChangeTransition::Explicit);
     change.mut_changes().push(single);
-    let bytes = change.write_to_bytes().unwrap();
-    assert_eq!(conf_change_from_bytes(&bytes).unwrap(), change);
-    change.set_transition(ConfChangeTransition::Auto);
     let ours = conf_change_bytes(ConfChangeType::AddLearnerNode, 9);
+    // By eraftpb.proto: changes = 2 { change_type = 1, node_id = 2 }.
+    assert_eq!(ours, [0x12, 4, 0x08, 2, 0x10, 9]);
     assert_eq!(conf_change_from_bytes(&ours).unwrap(), change);
+    change.set_transition(ConfChangeTransition::Explicit);
+    assert_eq!(conf_change_from_bytes(&[&[0x08, 2], ours.as_slice()].concat()).unwrap(), change);
+    assert_eq!(conf_change_from_bytes(&[]).unwrap(), ConfChangeV2::default());
+    assert!(conf_change_from_bytes(&[0x08, 3]).is_err());
 }

@@ -154,7 +154,10 @@ fn below_what_was_forgotten_and_beyond_the_head_nobody_resumes() {
     let mut channel = Channel::new(at(10));
     let compacted = ResumeError::Compacted { asked: at(9), oldest: at(10) };
     assert_eq!(Cursor::resume(&channel, at(9)).unwrap_err(), compacted);
-    assert_eq!(Cursor::resume(&channel, at(11)).unwrap_err(), ResumeError::Ahead { asked: at(11), head: at(10) });
+    assert_eq!(
+        Cursor::resume(&channel, at(11)).unwrap_err(),
+        ResumeError::Ahead { asked: at(11), head: at(10) }
+    );
     for n in 0..=u32::try_from(TOMBSTONES).unwrap() {
         channel.put(at(11), &key(n), Some(&item(n, 1)));
         channel.put(at(12), &key(n), None);

@@ -13,7 +13,7 @@ pub(crate) const HEAD: usize = 64;
 const MAGIC: &[u8; 8] = b"SLWAL\0\0\x01";
 const FORMAT: u32 = 1;
 const SPARE: &str = "spare.tmp";
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// An open segment.
 #[derive(Debug)]
@@ -41,7 +41,13 @@ impl Segment {
     }
 
     /// A new segment under its final name, durable.
-    pub(crate) fn create(dir: &Path, first: u64, salt: u32, zeroed: File, len: u64) -> Result<Self, LogError> {
+    pub(crate) fn create(
+        dir: &Path,
+        first: u64,
+        salt: u32,
+        zeroed: File,
+        len: u64,
+    ) -> Result<Self, LogError> {
         let path = Self::path_of(dir, first);
         let spare = dir.join(SPARE);
         zeroed.write_all_at(&head(first, salt), 0).map_err(io_error("write", &spare))?;

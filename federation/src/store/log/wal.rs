@@ -161,6 +161,15 @@ pub(crate) struct Wal {
     stopped: bool,
 }
 
+/// A frame in its segment.
+struct Written {
+    /// Where its payload starts.
+    base: u64,
+    /// Where its entries are in that, and how long.
+    places: Vec<(u32, u32)>,
+    bytes: Vec<u8>,
+}
+
 /// What is readable of a log that may be damaged.
 #[derive(Debug)]
 pub(crate) struct Salvage {
@@ -290,7 +299,10 @@ impl Wal {
         let mut at = segment::HEAD;
         while let Some(found) = frame::parse(&bytes, at, salt) {
             if found.sequence != self.sequence {
-                return Err(damaged(at, format!("frame {} stands where {} was due", found.sequence, self.sequence)));
+                return Err(damaged(
+                    at,
+                    format!("frame {} stands where {} was due", found.sequence, self.sequence),
+                ));
             }
             let base = (at + frame::HEAD) as u64;
             for record in frame::records(found.payload) {
@@ -301,11 +313,17 @@ impl Wal {
             at = found.end;
         }
         if let Some(next) = frame::find_after(&bytes, at, salt) {
-            return Err(damaged(at, format!("frame {} is broken and a whole one follows at {next}", self.sequence)));
+            return Err(damaged(
+                at,
+                format!("frame {} is broken and a whole one follows at {next}", self.sequence),
+            ));
         }
         self.torn = bytes[at.min(bytes.len())..].iter().any(|byte| *byte != 0);
         if !is_last && self.torn {
-            return Err(damaged(at, format!("frame {} is broken and another segment follows", self.sequence)));
+            return Err(damaged(
+                at,
+                format!("frame {} is broken and another segment follows", self.sequence),
+            ));
         }
         self.segments.insert(id, segment);
         (self.current, self.end) = (id, at as u64);
@@ -316,12 +334,11 @@ impl Wal {
         self.segments.get(&self.current).ok_or_else(|| LogError::Misuse("write without a segment".into()))
     }
 
-    /// Writes one frame, in a new segment when this one is full. Gives where its payload starts, the places of its
-    /// entries in that, and its bytes.
+    /// Writes one frame, in a new segment when this one is full.
     fn append(
         &mut self,
         build: impl Fn(Option<(&HardState, Position)>) -> Builder,
-    ) -> Result<(u64, Vec<(u32, u32)>, Vec<u8>), LogError> {
+    ) -> Result<Written, LogError> {
         self.flush()?;
         let mut built = build(None);
         let len = self.current()?.len;
@@ -330,14 +347,14 @@ impl Wal {
             self.rotate(built.size() as u64)?;
         }
         let segment = self.current()?;
-        let entries = std::mem::take(&mut built.entries);
+        let places = std::mem::take(&mut built.entries);
         let bytes = built.finish(self.sequence, segment.salt);
         segment.write(&bytes, self.end)?;
         self.unsynced = true;
         let base = self.end + frame::HEAD as u64;
         self.end += bytes.len() as u64;
         self.sequence += 1;
-        Ok((base, entries, bytes))
+        Ok(Written { base, places, bytes })
     }
 
     fn flush(&mut self) -> Result<(), LogError> {
@@ -365,7 +382,7 @@ impl Wal {
     }
 
     fn write_batch(&mut self, batch: &Batch) -> Result<(), LogError> {
-        let (base, places, bytes) = self.append(|checkpoint| Builder::new(batch, checkpoint))?;
+        let Written { base, places, bytes } = self.append(|checkpoint| Builder::new(batch, checkpoint))?;
         let misuse = |why: String| LogError::Misuse(format!("write a batch that does not follow: {why}"));
         if let Some(position) = batch.reset {
             self.index.reset(position);
@@ -446,7 +463,8 @@ impl RaftLog for Wal {
         let mut entries = Vec::new();
         for index in low..high {
             let slot = self.index.slot(index);
-            let slot = slot.ok_or_else(|| LogError::Misuse(format!("read entry {index}, which it has not")))?;
+            let slot =
+                slot.ok_or_else(|| LogError::Misuse(format!("read entry {index}, which it has not")))?;
             taken += u64::from(slot.len);
             if taken > max_bytes && !entries.is_empty() {
                 break;

@@ -65,7 +65,11 @@ async fn inside_the_namespace() {
     context.mark = Some(orig_dst::MARK);
     tokio::spawn(orig_dst::serve(Arc::clone(&marking.context), TcpListener::bind(capture).await.unwrap()));
 
-    assert_eq!(hear((IpAddr::from(IMPORT), 80).into()).await.as_deref(), Ok("west"), "an import, by its address");
+    assert_eq!(
+        hear((IpAddr::from(IMPORT), 80).into()).await.as_deref(),
+        Ok("west"),
+        "an import, by its address"
+    );
     assert_eq!(marking.connections("outbound", 1).await[0]["peer_cluster"], "west");
 
     let plain = TcpListener::bind((IpAddr::from(ELSEWHERE), 0)).await.unwrap();

@@ -253,3 +253,51 @@ async fn probes_prove_the_gateway_identity() {
 fn the_protocol_is_as_decided() {
     assert_eq!(tls::ALPN, b"sealane-tcp/1");
 }
+
+/// A server that finishes handshakes and dies at once.
+async fn dies_after_the_handshake(cluster: &Cluster, path: &str) -> SocketAddr {
+    let (listener, address) = listener().await;
+    let proxy = Proxy::new(cluster, path);
+    let config = sealane_trust::tls::server_config(
+        &proxy.context.identity,
+        sealane_trust::tls::ClientAuth::None,
+        &[tls::ALPN],
+    );
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let accepted = tokio_rustls::TlsAcceptor::from(Arc::clone(&config)).accept(stream).await;
+            crate::tcp::reset_on_drop(accepted.unwrap().get_ref().0);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_peer_that_dies_right_after_the_handshake_costs_nothing_while_no_byte_was_taken() {
+    let mut chain = Chain::to(says("alive").await).await;
+    let dying = dies_after_the_handshake(&chain.east, "ns/shop/sa/cart").await;
+    let id = chain.east.id("ns/shop/sa/cart");
+    chain.client.tell(vec![outbound(vec![
+        direct("east", Tier::Local, OTHER_ENDPOINT, dying, Some(id)),
+        by_gateway("west", Tier::Remote, chain.gateway_address, &[chain.west.id("ns/shop/sa/cart")]),
+    ])]);
+    assert_eq!(hear(chain.entry).await.as_deref(), Ok("alive"));
+    assert_eq!(chain.client.connections("outbound", 1).await[0]["peer_cluster"], "west");
+    assert_eq!(chain.client.context.metrics.ejections.get(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_is_small() {
+    let chain = Chain::to(nobody().await).await;
+    let (listener, address) = listener().await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (other, from) = listener.accept().await.unwrap();
+    let context = Arc::clone(&chain.client.context);
+    let import = ImportPort { service: service(), port: 80 };
+    let outbound = sidecar::outbound::serve(Arc::clone(&context), stream, from, import);
+    let inbound = sidecar::connection(context, Gate::new(Limits::default()), other, from);
+    let sizes = (size_of_val(&outbound), size_of_val(&inbound));
+    println!("{sizes:?}");
+    assert!(sizes.0 < 12 * 1024 && sizes.1 < 12 * 1024, "{sizes:?}");
+}

@@ -45,10 +45,14 @@ fn holds(server: u64, state: &State, client: &Client) -> Result<(), String> {
                 return Ok(());
             }
             let (cluster, wants) = (agent.cluster, &agent.wants);
-            Err(format!("the catalog of cluster {cluster} on server {server} is {found:?}, acknowledged was {wants:?}"))
+            Err(format!(
+                "the catalog of cluster {cluster} on server {server} is {found:?}, acknowledged was {wants:?}"
+            ))
         }
         Role::Admin(made) => match made.iter().find(|hash| !state.tokens.contains_key(*hash)) {
-            Some(hash) => Err(format!("token {:02x?} was acknowledged, and server {server} has it not", &hash[..4])),
+            Some(hash) => {
+                Err(format!("token {:02x?} was acknowledged, and server {server} has it not", &hash[..4]))
+            }
             None => Ok(()),
         },
         Role::Reader => Ok(()),
@@ -71,7 +75,8 @@ impl Property for AcknowledgedNeverLost {
                 self.at(noted.index)
             }
             Seen::End { finals, clients, .. } => {
-                if let Some(index) = self.acknowledged.keys().find(|index| !self.applied.contains_key(index)) {
+                if let Some(index) = self.acknowledged.keys().find(|index| !self.applied.contains_key(index))
+                {
                     return Err(format!("entry {index} was acknowledged, and no server ever applied it"));
                 }
                 let all = finals.iter().flat_map(|f| clients.iter().map(move |c| (f, c)));

@@ -36,12 +36,18 @@ impl Property for ReplicasAgree {
                     return Ok(());
                 }
                 let what = if (first.0, first.1) == (here.0, here.1) { "state" } else { "command" };
-                Err(format!("server {server} has another {what} at entry {} than the first to apply it", noted.index))
+                Err(format!(
+                    "server {server} has another {what} at entry {} than the first to apply it",
+                    noted.index
+                ))
             }
             Seen::End { finals, .. } => {
-                let hashes: Vec<(u64, u64)> = finals.iter().map(|f| (f.server, hash_of(f.state.1.records()))).collect();
+                let hashes: Vec<(u64, u64)> =
+                    finals.iter().map(|f| (f.server, hash_of(f.state.1.records()))).collect();
                 match hashes.iter().find(|(_, hash)| *hash != hashes[0].1) {
-                    Some((server, _)) => Err(format!("server {server} ends with another state than server {}", hashes[0].0)),
+                    Some((server, _)) => {
+                        Err(format!("server {server} ends with another state than server {}", hashes[0].0))
+                    }
                     None => Ok(()),
                 }
             }

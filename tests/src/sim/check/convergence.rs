@@ -22,7 +22,10 @@ impl Property for Convergence {
         }
         for (n, client) in clients.iter().enumerate() {
             if let Some(pending) = &client.pending {
-                return Err(format!("client {n} still waits for {:?}, attempt {}", pending.op, pending.attempt));
+                return Err(format!(
+                    "client {n} still waits for {:?}, attempt {}",
+                    pending.op, pending.attempt
+                ));
             }
             if client.finished_since.is_none_or(|since| since < *healed) {
                 return Err(format!("client {n} has done nothing since the network healed"));

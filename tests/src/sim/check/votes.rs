@@ -30,7 +30,10 @@ impl Property for OneVoteATerm {
         }
         let term = self.terms.entry(*from).or_insert(0);
         if message.term < *term {
-            return Err(format!("server {from} speaks in term {} and was in term {term} before", message.term));
+            return Err(format!(
+                "server {from} speaks in term {} and was in term {term} before",
+                message.term
+            ));
         }
         *term = message.term;
         let vote = match kind {

@@ -251,7 +251,10 @@ impl Sim {
         self.say(|| {
             let kind = message.get_msg_type();
             let (term, index, entries) = (message.term, message.index, message.entries.len());
-            format!("{from} -> {to} {kind:?} term {term} index {index} entries {entries} reject {}", message.reject)
+            format!(
+                "{from} -> {to} {kind:?} term {term} index {index} entries {entries} reject {}",
+                message.reject
+            )
         });
         let metadata = message.get_snapshot().get_metadata();
         let file = self.servers[&from].snapshots.iter().find(|(m, _)| m == metadata).map(|f| f.1.clone());
@@ -368,7 +371,8 @@ impl Sim {
 
     fn leaders(&self) -> Vec<(u64, u64)> {
         let nodes = self.servers.iter().filter_map(|(id, s)| s.node.as_ref().map(|n| (id, n)));
-        let mut leaders: Vec<_> = nodes.filter(|(_, n)| n.leads()).map(|(id, n)| (n.raft().term, *id)).collect();
+        let mut leaders: Vec<_> =
+            nodes.filter(|(_, n)| n.leads()).map(|(id, n)| (n.raft().term, *id)).collect();
         leaders.sort_unstable();
         leaders
     }
@@ -499,7 +503,8 @@ impl Sim {
     /// All faults end; then everybody must agree within bounded time.
     pub(super) fn calm(&mut self) {
         self.cut.clear();
-        let down: Vec<u64> = self.servers.iter().filter(|(_, s)| s.node.is_none()).map(|(id, _)| *id).collect();
+        let down: Vec<u64> =
+            self.servers.iter().filter(|(_, s)| s.node.is_none()).map(|(id, _)| *id).collect();
         for id in down {
             self.start(id);
         }

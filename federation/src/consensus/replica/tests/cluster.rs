@@ -4,7 +4,7 @@ use crate::consensus::machine::{Applied, Fatal, Record, StateMachine};
 use crate::consensus::node::NodeConfig;
 use crate::consensus::open::{Bootstrap, Config, OpenError, open};
 use crate::consensus::replica::Replica;
-use crate::consensus::transport::{Link, Transport};
+use crate::consensus::transport::{Link, ReceiveError, Transport};
 use crate::store::log::wal::WalConfig;
 use bytes::Bytes;
 use sealane_core::identity::{FederationId, ServerId};
@@ -17,27 +17,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) const FEDERATION: FederationId = FederationId([6; 16]);
+pub(crate) const FEDERATION: FederationId = FederationId([6; 16]);
 
-pub(super) fn deadline(seconds: u64) -> Instant {
+pub(crate) fn deadline(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds)
 }
 
 /// Keys and values; `set key value` answers the value before.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Kv(Arc<BTreeMap<String, String>>);
+pub(crate) struct Kv(Arc<BTreeMap<String, String>>);
 
 impl Kv {
-    pub(super) fn get(&self, key: &str) -> Option<String> {
+    pub(crate) fn get(&self, key: &str) -> Option<String> {
         self.0.get(key).cloned()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-pub(super) fn set(key: &str, value: &str) -> Bytes {
+pub(crate) fn set(key: &str, value: &str) -> Bytes {
     format!("set {key} {value}").into()
 }
 
@@ -80,14 +80,14 @@ struct Wires {
 
 /// Delivers at once, or not at all to and from servers that are cut off.
 #[derive(Clone, Default)]
-pub(super) struct Net(Arc<Mutex<Wires>>);
+pub(crate) struct Net(Arc<Mutex<Wires>>);
 
 impl Net {
-    pub(super) fn cut(&self, server: ServerId) {
+    pub(crate) fn cut(&self, server: ServerId) {
         self.0.lock().unwrap().cut.insert(server);
     }
 
-    pub(super) fn heal(&self, server: ServerId) {
+    pub(crate) fn heal(&self, server: ServerId) {
         self.0.lock().unwrap().cut.remove(&server);
     }
 
@@ -110,9 +110,11 @@ struct Wire {
 
 impl Transport for Wire {
     fn send(&self, to: ServerId, message: RaftMessage) {
-        match self.net.between(self.link.id(), to) {
-            Some(peer) => peer.deliver(self.link.id(), &FEDERATION.0, vec![message]).unwrap(),
-            None => self.link.unreachable(to),
+        let peer = self.net.between(self.link.id(), to);
+        match peer.map(|peer| peer.deliver(self.link.id(), &FEDERATION.0, vec![message])) {
+            Some(Ok(())) => {}
+            None | Some(Err(ReceiveError::Stopped)) => self.link.unreachable(to),
+            Some(Err(error)) => panic!("{error}"),
         }
     }
 
@@ -133,14 +135,14 @@ impl Transport for Wire {
     }
 }
 
-pub(super) struct Cluster {
-    pub(super) root: tempfile::TempDir,
-    pub(super) net: Net,
-    pub(super) replicas: BTreeMap<ServerId, Replica<Kv>>,
+pub(crate) struct Cluster {
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) net: Net,
+    pub(crate) replicas: BTreeMap<ServerId, Replica<Kv>>,
 }
 
 impl Cluster {
-    pub(super) async fn found(servers: u64) -> Self {
+    pub(crate) async fn found(servers: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut cluster = Cluster { root, net: Net::default(), replicas: BTreeMap::new() };
         let voters: BTreeSet<_> = (1..=servers).map(ServerId).collect();
@@ -150,11 +152,11 @@ impl Cluster {
         cluster
     }
 
-    pub(super) fn dir(&self, id: ServerId) -> PathBuf {
+    pub(crate) fn dir(&self, id: ServerId) -> PathBuf {
         self.root.path().join(id.to_string())
     }
 
-    pub(super) fn config(&self, id: ServerId) -> Config {
+    pub(crate) fn config(&self, id: ServerId) -> Config {
         let node = NodeConfig {
             election_ticks: 10,
             snapshot_entries: 60,
@@ -165,7 +167,7 @@ impl Cluster {
         Config { tick: Duration::from_millis(20), node, wal, ..Config::new(self.dir(id), id, FEDERATION) }
     }
 
-    pub(super) async fn start(&mut self, id: ServerId, bootstrap: &Bootstrap) -> Result<(), OpenError> {
+    pub(crate) async fn start(&mut self, id: ServerId, bootstrap: &Bootstrap) -> Result<(), OpenError> {
         let (config, net, bootstrap) = (self.config(id), self.net.clone(), bootstrap.clone());
         net.heal(id);
         let opened = tokio::task::spawn_blocking(move || open(&config, &bootstrap, |link| net.attach(link)));
@@ -173,16 +175,16 @@ impl Cluster {
         Ok(())
     }
 
-    pub(super) async fn restart(&mut self, id: ServerId) {
+    pub(crate) async fn restart(&mut self, id: ServerId) {
         self.start(id, &Bootstrap::Restart).await.unwrap();
     }
 
-    pub(super) async fn stop(&mut self, id: ServerId) {
+    pub(crate) async fn stop(&mut self, id: ServerId) {
         self.replicas.remove(&id).unwrap().shutdown().await;
     }
 
     /// Nothing that it says from now on reaches anyone.
-    pub(super) async fn crash(&mut self, id: ServerId) {
+    pub(crate) async fn crash(&mut self, id: ServerId) {
         self.net.cut(id);
         self.stop(id).await;
     }
@@ -198,21 +200,21 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn leader(&self) -> Replica<Kv> {
+    pub(crate) async fn leader(&self) -> Replica<Kv> {
         self.find(|r| r.status().borrow().is_leader()).await
     }
 
-    pub(super) async fn leader_except(&self, not: ServerId) -> Replica<Kv> {
+    pub(crate) async fn leader_except(&self, not: ServerId) -> Replica<Kv> {
         self.find(|r| r.id() != not && r.status().borrow().is_leader()).await
     }
 
-    pub(super) async fn follower(&self) -> Replica<Kv> {
+    pub(crate) async fn follower(&self) -> Replica<Kv> {
         let leader = self.leader().await.id();
         self.find(|r| r.id() != leader && r.status().borrow().leader == Some(leader)).await
     }
 
     /// Waits until all have the same state at the same index.
-    pub(super) async fn converged(&self) {
+    pub(crate) async fn converged(&self) {
         let until = deadline(20);
         loop {
             let states: Vec<_> = self.replicas.values().map(Replica::state).collect();

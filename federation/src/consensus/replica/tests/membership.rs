@@ -57,7 +57,9 @@ async fn one_server_grows_to_three_and_leadership_moves() {
 async fn a_server_that_never_answers_stays_a_learner() {
     let cluster = Cluster::found(1).await;
     let leader = cluster.leader().await;
-    let late = leader.add_server(ServerId(7), tokio::time::Instant::now() + std::time::Duration::from_millis(400)).await;
+    let late = leader
+        .add_server(ServerId(7), tokio::time::Instant::now() + std::time::Duration::from_millis(400))
+        .await;
     assert_eq!(late, Err(ChangeError::NotCaughtUp { server: ServerId(7) }));
     // A learner that is away costs no quorum.
     leader.propose(cluster::set("a", "1")).await.unwrap();

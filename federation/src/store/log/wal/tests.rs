@@ -82,10 +82,18 @@ impl Model {
 #[derive(Debug, Clone)]
 enum Op {
     /// Overwrite so many of the last entries, append so many of such a size.
-    Append { over: u64, count: u64, size: usize },
+    Append {
+        over: u64,
+        count: u64,
+        size: usize,
+    },
     HardState,
-    Compact { back: u64 },
-    Reset { ahead: u64 },
+    Compact {
+        back: u64,
+    },
+    Reset {
+        ahead: u64,
+    },
     Reopen,
 }
 
@@ -255,7 +263,8 @@ fn a_command_that_holds_a_frame_does_not_pass_for_one() {
     let mut wal = create(dir.path());
     append(&mut wal, 2..3, 2, 100);
     // As an attacker would, who knows the format and the sequence but not the salt.
-    let forged = Builder::new(&Batch { entries: vec![entry(3, 2, b"x")], ..Batch::default() }, None).finish(4, 0);
+    let forged =
+        Builder::new(&Batch { entries: vec![entry(3, 2, b"x")], ..Batch::default() }, None).finish(4, 0);
     let at = wal.end;
     let mut data = vec![0; 8];
     data.extend(&forged);
