@@ -84,7 +84,7 @@ pub enum Command {
     /// A cluster's agent (as `sealane-agent`).
     Agent(sealane_agent::Args),
     /// A data-plane proxy (as `sealane-proxy`).
-    Proxy(sealane_proxy::Args),
+    Proxy(Box<sealane_proxy::Args>),
     /// The demo's application.
     #[command(hide = true)]
     App(AppArgs),

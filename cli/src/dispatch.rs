@@ -18,7 +18,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match command {
         Command::Federation(args) => several()?.block_on(sealane_federation::run(args))?,
         Command::Agent(args) => several()?.block_on(sealane_agent::run(args))?,
-        Command::Proxy(args) => workers(args.workers())?.block_on(sealane_proxy::run(args))?,
+        Command::Proxy(args) => workers(args.workers())?.block_on(sealane_proxy::run(*args))?,
         Command::App(args) => operator(app::run(args))?,
         Command::Demo(args) => return several_logged(demo::run(args)),
         command => operator(administer(global, command))?,

@@ -117,7 +117,7 @@ async fn membership(state: &StateDir, args: &RunArgs) -> anyhow::Result<Membersh
             }
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = %error, "can not join yet");
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.pause()).await;
             }
             Err(error) => return Err(error).context("the federation does not admit this cluster"),
         }

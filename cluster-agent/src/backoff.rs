@@ -18,7 +18,7 @@ impl Backoff {
     }
 
     /// The next wait.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let bound = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         bound.mul_f64(rand::random_range(0.05..1.0))
@@ -37,11 +37,11 @@ mod tests {
     #[test]
     fn waits_grow_to_their_bound_and_start_again() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let waits: Vec<Duration> = (0..50).map(|_| backoff.next()).collect();
+        let waits: Vec<Duration> = (0..50).map(|_| backoff.pause()).collect();
         assert!(waits[0] <= Duration::from_millis(100));
         assert!(waits.iter().all(|w| *w <= Duration::from_secs(5)));
         assert!(waits[10..].iter().any(|w| *w > Duration::from_secs(1)));
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.pause() <= Duration::from_millis(100));
     }
 }

@@ -137,7 +137,6 @@ fn families(index: &Index, key: &ServiceKey) -> Vec<IpFamily> {
 }
 
 /// The condition `Valid` of an export.
-#[must_use]
 pub fn validity(shard: &Shard) -> Result<(), Invalid> {
     shard.export.spec.as_ref().map(|_| ()).map_err(|reason| *reason)
 }

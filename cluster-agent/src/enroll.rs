@@ -246,7 +246,7 @@ pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::
             Err(error) => {
                 let expires = store.identity().current().not_after;
                 tracing::warn!(error = %error, ?expires, "can not renew the agent's certificate");
-                backoff.next()
+                backoff.pause()
             }
         };
         tokio::select! {

@@ -349,7 +349,7 @@ pub(super) async fn upkeep(
                 tracing::error!(error = %error, "can not renew the certificate towards proxies");
             }
         }
-        if number % SWEEP == 0
+        if number.is_multiple_of(SWEEP)
             && let Err(error) = grants.sweep()
         {
             tracing::warn!(%error, "can not remove expired tokens");

@@ -81,8 +81,8 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
 /// How long to stay away: a whole lease after another instance shut us out, or two would fence each other for ever.
 fn pause(error: &StreamError, backoff: &mut Backoff) -> Duration {
     match error {
-        StreamError::Fenced(_) => TTL + backoff.next(),
-        _ => backoff.next(),
+        StreamError::Fenced(_) => TTL + backoff.pause(),
+        _ => backoff.pause(),
     }
 }
 

@@ -48,7 +48,7 @@ pub async fn keep_watching(inner: WatchLoop, stop: CancellationToken) {
         if began.elapsed() > MOST {
             backoff.reset();
         }
-        let pause = backoff.next();
+        let pause = backoff.pause();
         match &error {
             StreamError::View(_) => {
                 tracing::warn!(error = %error, "the store's view was refused, the last one stands")

@@ -7,6 +7,7 @@ use super::{MAX_FILE, MAX_FILES};
 use crate::index::{Change, Part, PartKey};
 use crate::source::{Problem, SourceEvent};
 use sealane_trust::file;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io;
@@ -188,11 +189,15 @@ fn parsed(name: &str, text: &str, before: BTreeMap<PartKey, Part>, stamp: Option
         match document {
             Document::Part(part) => {
                 let key = part.key();
-                if file.parts.contains_key(&key) {
-                    let reason = "is described twice in this file; the first counts".to_owned();
-                    file.problems.push(problem(Some(key.to_string()), String::new(), reason));
-                } else {
-                    file.parts.insert(key, part);
+                match file.parts.entry(key) {
+                    Entry::Occupied(first) => {
+                        let reason = "is described twice in this file; the first counts".to_owned();
+                        let key = first.key().to_string();
+                        file.problems.push(problem(Some(key), String::new(), reason));
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(part);
+                    }
                 }
             }
             Document::Ignored { kind } => {

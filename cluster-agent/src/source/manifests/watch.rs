@@ -76,7 +76,7 @@ impl Watch {
     }
 
     fn is_end(&self, event: &Event) -> bool {
-        let of_directory = event.paths.iter().any(|p| *p == self.directory);
+        let of_directory = event.paths.contains(&self.directory);
         let gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
         of_directory && gone && !self.directory.is_dir()
     }
