@@ -20,7 +20,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const TTL: Duration = Duration::from_secs(5);
 
 /// Holds all other tests of this process back: each has a dozen processes, and time is measured.
-#[must_use]
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     // A test that failed leaves nothing behind that another could stumble over.

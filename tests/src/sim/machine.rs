@@ -141,7 +141,7 @@ impl StateMachine for Observed {
         }
         let op = Command::decode(command).map(|c| Op::of(&c.action)).map_err(Fatal::new)?;
         let effect = applied.dirty.iter().any(|(key, _)| key != META);
-        let notes = if index % LOOK_EVERY == 0 { look(&self.machine.state) } else { Vec::new() };
+        let notes = if index.is_multiple_of(LOOK_EVERY) { look(&self.machine.state) } else { Vec::new() };
         watch.journal.push(Noted {
             index,
             term,

@@ -115,7 +115,7 @@ impl Server {
         let log = SimLog(self.disk.clone());
         let snapshot = self.disk.latest_usable(&log);
         let mut image = SimImage(self.disk.clone());
-        let (machine, applied) = match self.from_image(&image, &log)? {
+        let (machine, applied) = match self.read_image(&image, &log)? {
             Some(found) => found,
             None => {
                 let first = log.truncated().index + 1;
@@ -147,7 +147,7 @@ impl Server {
         Station::new(setup, |_| Arc::new(outbox)).map(|station| (station, index)).map_err(text)
     }
 
-    fn from_image(
+    fn read_image(
         &self,
         image: &SimImage,
         log: &SimLog,

@@ -79,8 +79,8 @@ impl Property for AcknowledgedNeverLost {
                 {
                     return Err(format!("entry {index} was acknowledged, and no server ever applied it"));
                 }
-                let all = finals.iter().flat_map(|f| clients.iter().map(move |c| (f, c)));
-                all.map(|(f, client)| holds(f.server, f.state.1.state(), client)).collect()
+                let mut all = finals.iter().flat_map(|f| clients.iter().map(move |c| (f, c)));
+                all.try_for_each(|(f, client)| holds(f.server, f.state.1.state(), client))
             }
             _ => Ok(()),
         }
