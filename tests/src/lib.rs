@@ -10,7 +10,7 @@ pub mod sim;
 use anyhow::Result;
 use sealane::local::{Federation, Lab, PodSpec, Site, SiteSpec};
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a change may take to arrive before a test gives up.
@@ -19,31 +19,35 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The time to live of a lease.
 pub const TTL: Duration = Duration::from_secs(5);
 
-/// Holds all other tests of this process back: each has a dozen processes, and time is measured.
-pub fn alone() -> MutexGuard<'static, ()> {
+/// Runs one test while no other of this process runs, on a runtime of its own: each has a dozen processes, and time is
+/// measured.
+///
+/// # Panics
+/// When the test fails.
+pub fn alone(test: impl AsyncFnOnce() -> Result<()>) {
     static ALONE: Mutex<()> = Mutex::new(());
     // A test that failed leaves nothing behind that another could stumble over.
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(test()));
+    if let Err(error) = result {
+        panic!("{error:#}");
+    }
 }
 
-/// Runs one test alone, in a lab of its own, on a runtime of its own; where it fails, its logs are printed.
+/// Runs one test alone, in a lab of its own; where it fails, its logs are printed.
 ///
 /// # Panics
 /// When the test fails.
 pub fn in_lab(test: impl AsyncFnOnce(&Lab) -> Result<()>) {
-    let _alone = alone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+    alone(async || {
         let lab = Lab::new(binary::path()?, &std::env::temp_dir(), "info")?;
-        let result = runtime.block_on(test(&lab));
+        let result = test(&lab).await;
         if result.is_err() {
             sealane::demo::show_logs(&lab);
         }
         result
     });
-    if let Err(error) = result {
-        panic!("{error:#}");
-    }
 }
 
 /// Says that a test can not run here, and why; with `CI=true` that is a failure.

@@ -38,60 +38,65 @@ async fn enrolled(demo: &Process) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_demo_proves_what_it_claims_and_leaves_nothing() {
-    let _alone = alone();
-    let (logs, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut demo = start(logs.path(), dir.path()).unwrap();
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = demo.ended() {
-            break status;
-        }
-        assert!(start.elapsed() < Duration::from_secs(180), "the demo does not end:\n{}", demo.said());
-        tokio::time::sleep(wait::INTERVAL).await;
-    };
-    let said = demo.said();
-    assert!(status.success(), "{status}:\n{said}");
-    assert!(said.contains("Every claim above was verified."), "{said}");
-    assert_eq!(left_in(dir.path()), Vec::<String>::new());
-    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
-    println!("{said}");
+#[test]
+fn the_demo_proves_what_it_claims_and_leaves_nothing() {
+    alone(async || {
+        let (logs, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let mut demo = start(logs.path(), dir.path())?;
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = demo.ended() {
+                break status;
+            }
+            assert!(start.elapsed() < Duration::from_secs(180), "the demo does not end:\n{}", demo.said());
+            tokio::time::sleep(wait::INTERVAL).await;
+        };
+        let said = demo.said();
+        assert!(status.success(), "{status}:\n{said}");
+        assert!(said.contains("Every claim above was verified."), "{said}");
+        assert_eq!(left_in(dir.path()), Vec::<String>::new());
+        assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+        println!("{said}");
+        Ok(())
+    });
 }
 
-#[tokio::test]
-async fn a_demo_that_is_interrupted_leaves_nothing() {
-    let _alone = alone();
-    let (logs, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let demo = start(logs.path(), dir.path()).unwrap();
-    enrolled(&demo).await.unwrap();
-    assert!(processes_of(dir.path()).len() >= 9, "{:?}", processes_of(dir.path()));
-    demo.signal(Signal::INT).unwrap();
-    let status = demo.terminate().await.unwrap();
-    assert_eq!(status.code(), Some(130));
-    assert_eq!(left_in(dir.path()), Vec::<String>::new());
-    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+#[test]
+fn a_demo_that_is_interrupted_leaves_nothing() {
+    alone(async || {
+        let (logs, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let demo = start(logs.path(), dir.path())?;
+        enrolled(&demo).await?;
+        assert!(processes_of(dir.path()).len() >= 9, "{:?}", processes_of(dir.path()));
+        demo.signal(Signal::INT)?;
+        let status = demo.terminate().await?;
+        assert_eq!(status.code(), Some(130));
+        assert_eq!(left_in(dir.path()), Vec::<String>::new());
+        assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+        Ok(())
+    });
 }
 
-#[tokio::test]
-async fn a_demo_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_up() {
-    let _alone = alone();
-    let (logs, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let demo = start(logs.path(), dir.path()).unwrap();
-    enrolled(&demo).await.unwrap();
-    demo.kill();
-    gone(dir.path()).await.unwrap();
-    let left = left_in(dir.path());
-    assert_eq!(left.len(), 1, "{left:?}");
-    let next = start(logs.path(), dir.path()).unwrap();
-    wait::until_true("the next demo has swept", PATIENCE, async || {
-        let now = left_in(dir.path());
-        Ok(now.len() == 1 && now != left)
-    })
-    .await
-    .unwrap();
-    next.kill();
-    gone(dir.path()).await.unwrap();
+#[test]
+fn a_demo_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_up() {
+    alone(async || {
+        let (logs, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let demo = start(logs.path(), dir.path())?;
+        enrolled(&demo).await?;
+        demo.kill();
+        gone(dir.path()).await?;
+        let left = left_in(dir.path());
+        assert_eq!(left.len(), 1, "{left:?}");
+        let next = start(logs.path(), dir.path())?;
+        wait::until_true("the next demo has swept", PATIENCE, async || {
+            let now = left_in(dir.path());
+            Ok(now.len() == 1 && now != left)
+        })
+        .await?;
+        next.kill();
+        gone(dir.path()).await?;
+        Ok(())
+    });
 }
 
 async fn gone(dir: &Path) -> Result<()> {
