@@ -46,6 +46,7 @@ struct Inner {
     watch_error: Option<String>,
     watching: bool,
     watch_since: Millis,
+    kept_revision: Option<Revision>,
     persist_error: Option<String>,
     problems: Vec<Problem>,
     source_ready: bool,
@@ -77,6 +78,7 @@ impl Default for Status {
             watch_error: None,
             watching: false,
             watch_since: now,
+            kept_revision: None,
             persist_error: None,
             problems: Vec::new(),
             source_ready: false,
@@ -188,8 +190,11 @@ impl Status {
     }
 
     /// The view was put on disk, or why not.
-    pub fn persisted(&self, error: Option<String>) {
-        self.set(|s| s.persist_error = error);
+    pub fn persisted(&self, result: Result<Revision, String>) {
+        self.set(|s| match result {
+            Ok(revision) => (s.kept_revision, s.persist_error) = (Some(revision), None),
+            Err(error) => s.persist_error = Some(error),
+        });
     }
 
     /// What is wrong with the manifests.
@@ -337,6 +342,8 @@ pub struct ViewReport {
     pub since: String,
     /// The revision that is served.
     pub revision: String,
+    /// The revision on disk, which a restart without the store would serve.
+    pub kept_revision: String,
     /// How many imports it has.
     pub imports: usize,
     /// How many peers it has.
@@ -506,6 +513,12 @@ fn not_ready(s: &Inner, held: &Held) -> Option<String> {
         .then(|| "no view came yet from the store, and none is on disk".to_owned())
 }
 
+/// The revision that is on disk: what was read from there counts until something newer is kept.
+fn kept_revision(s: &Inner, held: &Held) -> Revision {
+    let read = (held.origin == Origin::Disk).then_some(held.revision);
+    s.kept_revision.or(read).unwrap_or_default()
+}
+
 fn view_report(s: &Inner, held: &Held) -> ViewReport {
     ViewReport {
         origin: held.origin,
@@ -515,6 +528,7 @@ fn view_report(s: &Inner, held: &Held) -> ViewReport {
         imports: held.imports().count(),
         peers: held.peers().count(),
         error: s.watch_error.clone(),
+        kept_revision: kept_revision(s, held).to_string(),
         disk_error: s.persist_error.clone(),
     }
 }

@@ -57,6 +57,8 @@ enum StreamError {
     NoWelcome,
     #[error("the agent does not read what is reported to it")]
     Stuck,
+    #[error("the agent is at revision {found}, behind {held} that is in use here already")]
+    Behind { found: Revision, held: Revision },
 }
 
 /// Keeps the configuration.
@@ -168,6 +170,10 @@ impl Discovery {
 
     fn apply(&mut self, delta: wire::ProxyDelta) -> Result<wire::ProxyApplied, StreamError> {
         let change = Change::parse(delta)?;
+        // An agent that restarted from an older disk while the store is away must not take back what it once gave.
+        if change.full && change.revision < self.applied.1 {
+            return Err(StreamError::Behind { found: change.revision, held: self.applied.1 });
+        }
         let error = change.error();
         if !error.is_empty() {
             tracing::error!(

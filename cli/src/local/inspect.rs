@@ -110,6 +110,14 @@ pub async fn config(admin: SocketAddr) -> Result<Config> {
     http::get(admin, "/config").await?.json()
 }
 
+/// What an agent says of itself.
+///
+/// # Errors
+/// When its admin listener does not answer well.
+pub async fn agent(admin: SocketAddr) -> Result<serde_json::Value> {
+    http::get(admin, "/status").await?.json()
+}
+
 /// A proxy's last connections, oldest first.
 ///
 /// # Errors

@@ -19,8 +19,11 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-/// The view is written to disk at most this often.
-const PERSIST: Duration = Duration::from_millis(200);
+/// Writing the view to disk takes at most one part in so many of the time, and is begun at the latest after
+/// [`LONGEST_UNKEPT`].
+const PERSIST_SHARE: u32 = 5;
+/// What a view that came during a write may have to wait after it.
+const LONGEST_UNKEPT: Duration = Duration::from_secs(1);
 /// Messages that may wait for the connection; acknowledgements that find no room are dropped for later ones.
 const OUTGOING: usize = 4;
 
@@ -124,29 +127,32 @@ pub async fn persist(
             changed = held.changed() => changed.is_err(),
         };
         let now = held.borrow_and_update().clone();
+        let mut pause = Duration::ZERO;
         if now.origin == Origin::Store && !Arc::ptr_eq(&now, &kept) {
-            let path = path.clone();
+            let (path, revision) = (path.clone(), now.revision);
             kept = now.clone();
+            let began = Instant::now();
             let saved = tokio::task::spawn_blocking(move || view::save(&path, federation, &now)).await;
-            let error = match saved {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(error) => Some(error.to_string()),
+            pause = began.elapsed().saturating_mul(PERSIST_SHARE - 1).min(LONGEST_UNKEPT);
+            let result = match saved {
+                Ok(Ok(())) => Ok(revision),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
             };
-            if let Some(error) = &error {
+            if let Err(error) = &result {
                 tracing::error!(
                     error,
                     "can not keep the view on disk: a restart without the store would go back"
                 );
             }
-            status.persisted(error);
+            status.persisted(result);
         }
         if stopped {
             return;
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(PERSIST) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

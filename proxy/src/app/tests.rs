@@ -16,7 +16,7 @@ use sealane_trust::issue::Leaf;
 use sealane_trust::tls::{ALPN_H2, ClientAuth, FederationPeers};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,9 +32,11 @@ struct Agent {
     lifetime: Duration,
     issued: AtomicUsize,
     renewed: AtomicUsize,
-    items: Vec<wire::ProxyItem>,
+    items: Mutex<Vec<wire::ProxyItem>>,
+    revision: AtomicU64,
     applied: Mutex<Vec<(u64, String)>>,
     probes: AtomicUsize,
+    streams: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -91,6 +93,7 @@ impl Config for Service {
         request: Request<Streaming<wire::ProxyRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         use wire::proxy_reply::Kind;
+        self.0.streams.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::channel(4);
         let welcome = wire::ProxyWelcome {
             hello: Some(sealane_proto::hello::hello(None)),
@@ -100,9 +103,9 @@ impl Config for Service {
         };
         let delta = wire::ProxyDelta {
             version: 3,
-            revision: Some(types::Revision { generation: 1, index: 9 }),
+            revision: Some(types::Revision { generation: 1, index: self.0.revision.load(Ordering::Relaxed) }),
             full: true,
-            upserts: self.0.items.clone(),
+            upserts: self.0.items.lock().unwrap().clone(),
             deletes: Vec::new(),
         };
         for kind in [Kind::Welcome(welcome), Kind::Delta(delta)] {
@@ -143,9 +146,11 @@ impl Setup {
             lifetime,
             issued: AtomicUsize::new(0),
             renewed: AtomicUsize::new(0),
-            items: items(&cluster),
+            items: Mutex::new(items(&cluster)),
+            revision: AtomicU64::new(9),
             applied: Mutex::default(),
             probes: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             cluster,
         });
         let (listener, address) = listener().await;
@@ -287,6 +292,37 @@ async fn a_proxy_gets_its_identity_and_configuration_and_restarts_without_its_ag
     assert_eq!(get(admin, "/connections").await, (200, "[]".into()));
     assert_eq!(get(admin, "/nothing").await.0, 404);
     drop((background, app));
+}
+
+#[tokio::test]
+async fn an_agent_that_went_back_takes_nothing_away() {
+    let setup = Setup::new(Duration::from_secs(3600), |cluster| vec![peer_item(cluster)]).await;
+    let (args, _) = setup.args(&[]).await;
+    let background = serve(args, Drain::default()).await.unwrap();
+    let saved = setup.directory.path().join("state/config.bin");
+    eventually("the configuration is saved", || saved.exists()).await;
+    drop(background);
+
+    let peers = setup.agent.items.lock().unwrap().split_off(0);
+    setup.agent.revision.store(8, Ordering::Relaxed);
+    let (args, admin) = setup.args(&[]).await;
+    let background = serve(args, Drain::default()).await.unwrap();
+    let config =
+        async || -> serde_json::Value { serde_json::from_str(&get(admin, "/config").await.1).unwrap() };
+    let first = config().await;
+    assert_eq!((&first["revision"], first["peers"].as_array().unwrap().len()), (&"1.9".into(), 1));
+    let refused = || setup.agent.streams.load(Ordering::Relaxed) >= 3;
+    eventually("the older configuration is refused, and asked for again", refused).await;
+    assert_eq!(config().await["peers"], first["peers"]);
+
+    setup.agent.revision.store(10, Ordering::Relaxed);
+    let end = Instant::now() + Duration::from_secs(20);
+    while config().await["revision"] != "1.10" {
+        assert!(Instant::now() < end, "the newer configuration is not taken: {}", config().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(config().await["peers"], serde_json::json!([]));
+    drop((background, peers));
 }
 
 #[tokio::test]

@@ -11,6 +11,11 @@ fn an_agent_restarts_with_the_store_away() {
         let mut pair = Pair::new(lab, 1).await?;
         let traffic = Traffic::start(pair.east.pod("client")?.calls("shop/echo:80")?);
         pair.federation.kill_all();
+        wait::until_true("the agent has its view on disk", PATIENCE, async || {
+            let status = inspect::agent(pair.east.agent_admin()).await?;
+            Ok(status["view"]["kept_revision"] == status["view"]["revision"])
+        })
+        .await?;
         pair.east.kill_agent();
         pair.east.start_agent().await?;
         let late = PodSpec::client("late", "late", lab.address(8, 20), 15_008).calling("echo", 80, 18_001);
