@@ -88,6 +88,12 @@ pub enum Command {
     /// The demo's application.
     #[command(hide = true)]
     App(AppArgs),
+    /// Remove the directory of a demo when the demo is gone.
+    #[command(hide = true)]
+    Guard {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 /// A service, as one cluster sees it.
@@ -104,6 +110,13 @@ pub struct ServiceFrom {
 /// `sealane cluster`.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
+    /// Confirm that clusters which fell silent all at once are gone indeed, so that their leases lapse.
+    #[command(
+        after_help = "When more than half of all leases would lapse within one time to live, the servers suspect \
+                      themselves and hold every lapse back; `sealane status` says so. A lapse alone withdraws nothing: \
+                      those who probe a cluster must find it down too."
+    )]
+    ConfirmLapses,
     /// Revoke a cluster's membership: its streams end, its exports and its trust leave every view.
     #[command(after_help = "A name may join again with a new token; the old certificates stay refused.")]
     Remove {

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod clusters;
+pub mod confirm;
 pub mod explain;
 pub mod remove;
 pub mod services;

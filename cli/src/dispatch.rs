@@ -3,7 +3,7 @@
 use crate::args::{Args, ClusterCommand, Command, GlobalArgs, ServerCommand};
 use crate::client::StatusClient;
 use crate::context::{Context as AdminContext, default_directory};
-use crate::{app, commands, demo};
+use crate::{app, commands, demo, local};
 use anyhow::{Context, Result};
 use std::future::Future;
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Agent(args) => several()?.block_on(sealane_agent::run(args))?,
         Command::Proxy(args) => workers(args.workers())?.block_on(sealane_proxy::run(*args))?,
         Command::App(args) => operator(app::run(args))?,
+        Command::Guard { directory } => local::guard::stand(&directory)?,
         Command::Demo(args) => return several_logged(demo::run(args)),
         command => operator(administer(global, command))?,
     }
@@ -36,6 +37,7 @@ async fn administer(global: GlobalArgs, command: Command) -> Result<()> {
         Command::Cluster(ClusterCommand::Remove { name }) => {
             commands::remove::cluster(&context, &name, format).await
         }
+        Command::Cluster(ClusterCommand::ConfirmLapses) => commands::confirm::lapses(&context, format).await,
         Command::Server(ServerCommand::Remove { id }) => commands::remove::server(&context, id, format).await,
         command => {
             let client = StatusClient::new(context)?.consistent(global.consistent);

@@ -2,13 +2,13 @@
 //!
 //! Law: everything is done by commands that an operator could type, and everything is read from what the processes
 //! themselves say. No process and no file outlives the one who started it: children die with their parent
-//! (`PR_SET_PDEATHSIG`), the directory is removed with the [`Lab`], and what a killed run left behind is cleaned by
-//! the next one. Not here: what is claimed or proved with it (`demo`, and the end-to-end tests).
+//! (`PR_SET_PDEATHSIG`), the directory is removed with the [`Lab`], and by its [`guard`] when the run is killed. Not here: what is claimed or proved with it (`demo`, and the end-to-end tests).
 
 pub mod block;
 pub mod caller;
 pub mod directory;
 pub mod federation;
+pub mod guard;
 pub mod http;
 pub mod inspect;
 pub mod lab;

@@ -1,16 +1,19 @@
 //! The directory of one run: private, locked while the run lives, removed with it.
 //!
-//! A run that was killed leaves its directory behind, but not its lock; whoever makes the next directory in the same
-//! place removes it.
+//! A run that was killed leaves its directory behind, but not its lock: its guard removes it, and if that was killed too,
+//! whoever makes the next directory in the same place.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const PREFIX: &str = "sealane-local-";
 const LOCK: &str = ".lock";
+/// How long the last processes of a dead run may still write into its directory.
+const DYING: Duration = Duration::from_secs(10);
 
 /// A run's directory.
 #[derive(Debug)]
@@ -59,15 +62,38 @@ impl Drop for RunDirectory {
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            continue;
-        }
-        // A directory without a lock file is just being made, or none of ours.
-        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if is_a_runs(&entry.path()) && is_dead(&entry.path()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Removes the directory of a run that is dead, or about to be; nothing if it removed it itself.
+///
+/// # Errors
+/// When the path is not that of a run's directory, the run lives, or its directory can not be removed.
+pub fn remove_dead(directory: &Path) -> Result<()> {
+    ensure!(is_a_runs(directory), "{} is not the directory of a local run", directory.display());
+    let end = Instant::now() + DYING;
+    while directory.exists() {
+        // Its processes die with it, but not before it, and one may write while it is removed.
+        if is_dead(directory) && std::fs::remove_dir_all(directory).is_ok() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{} is in use, or can not be removed", directory.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn is_a_runs(directory: &Path) -> bool {
+    directory.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+}
+
+fn is_dead(directory: &Path) -> bool {
+    // A directory without a lock file is just being made or removed, or none of ours.
+    let Ok(lock) = File::open(directory.join(LOCK)) else { return false };
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
 #[cfg(test)]
@@ -84,6 +110,8 @@ mod tests {
         std::fs::write(dead.join("key.pem"), "x").unwrap();
         let other = parent.path().join("other");
         std::fs::create_dir(&other).unwrap();
+
+        assert!(remove_dead(&other).is_err());
 
         let next = RunDirectory::create(parent.path()).unwrap();
         assert!(living.path().exists() && next.path().exists() && other.exists());

@@ -2,6 +2,7 @@
 
 use super::block::Block;
 use super::directory::RunDirectory;
+use super::guard::Guard;
 use super::process::Launcher;
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ struct Shared {
     // Dropped in this order: the addresses are free only when the directory is gone.
     launcher: Launcher,
     directory: RunDirectory,
+    _guard: Guard,
     block: Block,
 }
 
@@ -30,7 +32,9 @@ impl Lab {
         let directory = RunDirectory::create(parent)?;
         let logs = directory.path().join("logs");
         std::fs::create_dir(&logs).context("can not make the log directory")?;
-        Ok(Lab(Arc::new(Shared { launcher: Launcher::new(binary, logs, filter), directory, block })))
+        let guard = Guard::start(&binary, directory.path())?;
+        let launcher = Launcher::new(binary, logs, filter);
+        Ok(Lab(Arc::new(Shared { launcher, directory, _guard: guard, block })))
     }
 
     /// Starts processes and runs commands.

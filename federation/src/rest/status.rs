@@ -121,7 +121,7 @@ fn warnings(
     if suspected {
         all.push(
             "most clusters went silent at once, so the servers suspect themselves and let no lease lapse; if the \
-             clusters are gone indeed, an administrator confirms it"
+             clusters are gone indeed, confirm it by `sealane cluster confirm-lapses`"
                 .to_owned(),
         );
     }

@@ -1,0 +1,30 @@
+//! `sealane cluster confirm-lapses`.
+
+use super::admin;
+use crate::context::Context as AdminContext;
+use crate::output::{self, Format};
+use anyhow::Result;
+use sealane_proto::federation::v1::ConfirmLapsesRequest;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+struct Confirmed {
+    lapsed: u32,
+}
+
+/// Confirms that the clusters that fell silent at once are gone indeed.
+///
+/// # Errors
+/// When there is no leader, or it refuses.
+pub async fn lapses(context: &AdminContext, format: Format) -> Result<()> {
+    let mut client = admin::connect(context)?;
+    let reply = admin::write(context, async || {
+        Ok(client.confirm_lapses(ConfirmLapsesRequest {}).await?.into_inner())
+    })
+    .await?;
+    output::print(format, &Confirmed { lapsed: reply.lapsed }, |c| match c.lapsed {
+        0 => "nothing to confirm: no lapse is held back".to_owned(),
+        1 => "1 lease lapses".to_owned(),
+        count => format!("{count} leases lapse"),
+    })
+}
