@@ -14,10 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Open connections: a scraper, a supervisor and a few people.
-const CONNECTIONS: usize = 64;
+/// Connections at a time; more wait. With [`HEAD`] it bounds how long silent ones can keep a probe waiting.
+const CONNECTIONS: usize = 512;
 /// How long a request's head may take, and a whole connection may last.
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD: Duration = Duration::from_secs(2);
 const CONNECTION: Duration = Duration::from_secs(30);
 
 /// What the answers are made of.

@@ -18,10 +18,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// Connections at a time; more wait.
-const CONNECTIONS: usize = 32;
+/// Connections at a time; more wait. With [`HEAD`] it bounds how long silent ones can keep a probe waiting.
+const CONNECTIONS: usize = 512;
 /// How long a request's head may take.
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD: Duration = Duration::from_secs(2);
 /// How long a connection may last: a scraper connects again.
 const CONNECTION: Duration = Duration::from_secs(300);
 
@@ -74,7 +74,12 @@ pub(crate) async fn serve(shown: Arc<Shown>, listener: TcpListener) {
 
 async fn connection(shown: Arc<Shown>, stream: TcpStream) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&shown, request.method(), request.uri().path());
+        let response = if request.headers().contains_key(header::ORIGIN) {
+            // Only a browser says so, on behalf of some page.
+            text(StatusCode::FORBIDDEN, "not for web pages\n")
+        } else {
+            answer(&shown, request.method(), request.uri().path())
+        };
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()

@@ -142,6 +142,7 @@ impl Gate {
         if !limits.allow.is_empty() && !limits.allow.iter().any(|range| range.contains(source)) {
             return Err(Closed::NotAllowed);
         }
+        let source = sealane_trust::acceptor::source(source);
         let mut inside = self.inside();
         let Inside { open, dallying, next, sources } = &mut *inside;
         if *open >= limits.total {
@@ -260,6 +261,15 @@ mod tests {
         prompt.settle();
         let _more = gate.enter(ip(2)).unwrap();
         assert!(!flood[3].evicted.is_cancelled(), "a settled one leaves room");
+    }
+
+    #[test]
+    fn one_host_of_many_addresses_is_one_source() {
+        let door = gate(Limits { per_source: 2, ..Limits::default() });
+        let v6 = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, host]);
+        let _inside = (door.enter(v6(1)).unwrap(), door.enter(v6(2)).unwrap());
+        assert_eq!(door.enter(v6(3)).unwrap_err(), Closed::SourceFull);
+        assert!(door.enter(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1])).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod registry;
 pub use connection::{Accepted, Peer};
 pub(crate) use connection::{tune, wall_clock_reaches};
 pub use limits::Limits;
+pub use registry::source;
 
 use crate::revocation::Revocations;
 use connection::Context;

@@ -14,11 +14,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at a time; a scraper has one.
-const CONNECTIONS: usize = 32;
+/// Connections at a time; more wait. With [`HEAD`] it bounds how long silent ones can keep a scraper waiting.
+const CONNECTIONS: usize = 512;
 /// How long one may last.
 const LIFE: Duration = Duration::from_secs(60);
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD: Duration = Duration::from_secs(2);
 
 /// Serves until the token is cancelled.
 pub(super) async fn serve(listener: TcpListener, serving: Serving, stop: CancellationToken) {
@@ -70,5 +70,5 @@ fn scrape(serving: &Serving) -> String {
     serving.metrics.certificates(pki.identity.current().not_after, pki.issuer.not_after());
     let raft = serving.replica.status().borrow().clone();
     let suspected = serving.leasing.suspected().is_some();
-    serving.metrics.scrape(&raft, &serving.replica.state().1.state, serving.publisher.watchers(), suspected)
+    serving.metrics.scrape(&raft, &serving.replica.state().1.state, serving.publisher.counts(), suspected)
 }

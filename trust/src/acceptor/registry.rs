@@ -209,7 +209,8 @@ impl Group {
 }
 
 /// What counts as one source: an IPv4 address, or the /64 of an IPv6 address.
-fn source(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         v4 => v4,
