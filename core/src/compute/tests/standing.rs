@@ -74,6 +74,66 @@ fn a_cluster_that_lapsed_and_is_outvoted_is_withdrawn_from_all_but_itself_and_th
     assert_eq!(tiers(&world, "edge"), west(Tier::Avoided));
 }
 
+/// What east sees of west, by west's lease, by what east itself says, and by what the two others say.
+#[test]
+fn every_row_of_what_an_importer_sees() {
+    let (remote, avoided, gone) = (west(Tier::Remote), west(Tier::Avoided), vec![]);
+    let rows = [
+        // lease lapsed, east, edge, far: what east sees
+        (false, None, [None, None], &remote),
+        (false, Some(Up), [Some(Down), Some(Down)], &remote),
+        (false, None, [Some(Down), Some(Down)], &remote),
+        (false, Some(Down), [Some(Up), Some(Up)], &avoided),
+        (false, Some(Down), [Some(Down), Some(Down)], &avoided),
+        (true, None, [None, None], &remote),
+        (true, Some(Up), [None, None], &remote),
+        (true, Some(Down), [None, None], &gone),
+        (true, Some(Down), [Some(Up), None], &avoided), // a tie
+        (true, Some(Down), [Some(Up), Some(Up)], &avoided), // a liar, or cut off alone
+        (true, Some(Down), [Some(Down), Some(Up)], &gone),
+        (true, Some(Down), [Some(Down), Some(Down)], &gone),
+        (true, Some(Up), [Some(Down), None], &remote), // a tie
+        (true, Some(Up), [Some(Down), Some(Down)], &remote), // it reaches west, whatever the others say
+        (true, None, [Some(Down), None], &gone),
+        (true, None, [Some(Down), Some(Down)], &gone),
+        (true, None, [Some(Down), Some(Up)], &remote), // a tie
+        (true, None, [Some(Up), Some(Up)], &remote),
+    ];
+    for (lapsed, own, others, seen) in rows {
+        let mut world = flat();
+        if lapsed {
+            world.lapse("west");
+        }
+        for (witness, word) in [("east", own), ("edge", others[0]), ("far", others[1])] {
+            if let Some(word) = word {
+                world.put(witness, vec![lanes(&[("west", word)])]);
+            }
+        }
+        assert_eq!(&tiers(&world, "east"), seen, "{lapsed} {own:?} {others:?}");
+        assert_eq!(tiers(&world, "west"), west(Tier::Local), "its own endpoints always stay");
+        assert!(world.peer("east", "west").unwrap().exports_to_us, "it stays a probe target");
+    }
+}
+
+#[test]
+fn all_leases_lapsed_at_once_withdraw_nothing() {
+    let mut world = flat();
+    for witness in ["east", "edge", "far"] {
+        world.put(witness, vec![lanes(&[("west", Down)])]);
+    }
+    for cluster in ["west", "east", "edge", "far"] {
+        world.lapse(cluster);
+    }
+    for importer in ["east", "edge", "far"] {
+        assert_eq!(
+            tiers(&world, importer),
+            west(Tier::Avoided),
+            "{importer}: its own word, and nobody's verdict"
+        );
+        assert_eq!(world.peer(importer, "west").unwrap().standing, Standing::Suspect);
+    }
+}
+
 #[test]
 fn an_importer_without_evidence_of_its_own_follows_the_verdict() {
     let mut world = flat();
