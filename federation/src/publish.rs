@@ -31,6 +31,17 @@ const LINGER: Duration = Duration::from_secs(60);
 #[error("the cluster is not a member of this federation")]
 pub struct NotMember;
 
+/// Why a watcher gets no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PullError {
+    /// Its cluster is none.
+    #[error(transparent)]
+    NotMember(#[from] NotMember),
+    /// It was so slow that it must begin anew.
+    #[error("the client was too slow: {0}")]
+    Outrun(#[from] ResumeError),
+}
+
 /// Publishes views. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Publisher(Arc<Mutex<Inner>>);
@@ -215,19 +226,20 @@ impl Watcher {
     /// The next message, or `None` when there is nothing to send now (or nothing was asked for yet).
     ///
     /// # Errors
-    /// When the cluster was removed.
-    pub fn pull(&mut self) -> Result<Option<Kind>, NotMember> {
+    /// When the cluster was removed, or the watcher must begin anew.
+    pub fn pull(&mut self) -> Result<Option<Kind>, PullError> {
         self.changed.mark_unchanged();
         let inner = self.publisher.lock();
         let entry = inner.channels.get(&self.cluster).ok_or(NotMember)?;
-        Ok(self.cursor.as_mut().and_then(|cursor| cursor.next(&entry.channel)))
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        Ok(cursor.next(&entry.channel)?)
     }
 
     /// Tells an idle watcher how far it is, if that is news.
     ///
     /// # Errors
-    /// When the cluster was removed.
-    pub fn progress(&mut self) -> Result<Option<Kind>, NotMember> {
+    /// As [`Watcher::pull`].
+    pub fn progress(&mut self) -> Result<Option<Kind>, PullError> {
         let next = self.pull()?;
         Ok(next.or_else(|| self.cursor.as_mut().and_then(Cursor::progress)))
     }

@@ -154,8 +154,10 @@ pub struct Cursor {
     sent: Place,
     /// What is being sent now goes up to here.
     target: Option<Revision>,
-    /// A first run through everything: what the watcher holds already is left out.
-    held: Option<BTreeMap<ViewKey, Digest>>,
+    /// A first run through everything, up to where the digests were compared: the places, in order, whose items the
+    /// watcher proved to hold. An item that changes later has a later place.
+    held: Option<Vec<Place>>,
+    /// What it holds in vain, until it took note of that.
     deletes: Vec<types::ViewKey>,
     /// Whether the watcher still waits for its `Synced`, and of which kind.
     syncing: Option<bool>,
@@ -163,15 +165,23 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// A watcher that gets everything but what it proves to hold.
+    /// A watcher that gets everything but what it proves to hold, as of now. Of the digests nothing is kept but what
+    /// came of them.
     #[must_use]
     pub fn full(channel: &Channel, held: BTreeMap<ViewKey, Digest>) -> Self {
-        let live = |key: &ViewKey| channel.slots.get(key).is_some_and(|s| s.value.is_some());
-        let deletes = held.keys().filter(|k| !live(k)).map(Wire::to_wire).collect();
+        let (mut same, mut deletes) = (Vec::new(), Vec::new());
+        for (key, digest) in held {
+            match channel.slots.get(&key).map(|slot| (slot.place, slot.value.as_deref())) {
+                Some((place, Some(value))) if value.digest == digest => same.push(place),
+                Some((_, Some(_))) => {}
+                Some((_, None)) | None => deletes.push(key.to_wire()),
+            }
+        }
+        same.sort_unstable();
         Cursor {
             sent: Place::default(),
-            target: None,
-            held: Some(held),
+            target: Some(channel.head),
+            held: Some(same),
             deletes,
             syncing: Some(true),
             told: Revision::default(),
@@ -194,24 +204,31 @@ impl Cursor {
     }
 
     /// The next message for the watcher; `None` when it has everything.
-    pub fn next(&mut self, channel: &Channel) -> Option<pb::watch_reply::Kind> {
+    ///
+    /// # Errors
+    /// When it was so slow that deletions that it was not sent are forgotten.
+    pub fn next(&mut self, channel: &Channel) -> Result<Option<pb::watch_reply::Kind>, ResumeError> {
         while self.target.is_some() || self.sent < Place::end_of(channel.head) {
+            if self.held.is_none() && self.sent < Place::end_of(channel.floor) {
+                return Err(ResumeError::Compacted { asked: self.sent.revision, oldest: channel.floor });
+            }
             let target = *self.target.get_or_insert(channel.head);
             let mut delta = pb::ViewDelta { revision: Some(target.to_wire()), ..Default::default() };
             delta.more = !self.fill(channel, target, &mut delta);
             if !delta.more {
                 self.target = None;
                 self.held = None;
+                self.deletes = Vec::new();
                 self.sent = Place::end_of(target);
             }
             if !delta.upserts.is_empty() || !delta.deletes.is_empty() {
                 if !delta.more {
                     self.told = target;
                 }
-                return Some(pb::watch_reply::Kind::Delta(delta));
+                return Ok(Some(pb::watch_reply::Kind::Delta(delta)));
             }
         }
-        self.syncing.take().map(|full| self.tell(full))
+        Ok(self.syncing.take().map(|full| self.tell(full)))
     }
 
     /// Tells an idle watcher how far it is, if that is news to it.
@@ -236,12 +253,13 @@ impl Cursor {
                 return false;
             }
             match channel.slots.get(key).and_then(|s| s.value.as_deref()) {
-                Some(value) if self.holds(key, value) => {}
+                Some(_) if self.holds(place) => {}
                 Some(value) if bytes > 0 && bytes + value.size > CHUNK_BYTES => return false,
                 Some(value) => {
                     bytes += value.size;
                     delta.upserts.push(value.item.clone());
                 }
+                // Of what was gone when the digests were compared, `deletes` has what matters.
                 None if self.held.is_some() => {}
                 None => delta.deletes.push(key.to_wire()),
             }
@@ -250,8 +268,8 @@ impl Cursor {
         self.deletes.is_empty()
     }
 
-    fn holds(&self, key: &ViewKey, value: &Encoded) -> bool {
-        self.held.as_ref().is_some_and(|held| held.get(key) == Some(&value.digest))
+    fn holds(&self, place: &Place) -> bool {
+        self.held.as_ref().is_some_and(|held| held.binary_search(place).is_ok())
     }
 }
 

@@ -146,7 +146,7 @@ async fn a_watcher_wakes_for_its_own_view_only_and_ends_with_its_cluster() {
     bench.admin(99, AdminAction::RemoveCluster { name: Bench::name(2) });
     bench.publish();
     assert_eq!(two.changed().await, Err(NotMember));
-    assert_eq!(two.pull(), Err(NotMember));
+    assert_eq!(two.pull(), Err(PullError::NotMember(NotMember)));
     assert_eq!(bench.publisher.watch(ClusterId(2)).err(), Some(NotMember));
     drop(two);
     assert_eq!(bench.publisher.watchers(), 1);

@@ -5,7 +5,7 @@
 
 use super::{AgentIdentity, Serving, invalid};
 use crate::metrics::Call;
-use crate::publish::{NotMember, ResumeError, Watcher};
+use crate::publish::{NotMember, PullError, ResumeError, Watcher};
 use sealane_core::time::Revision;
 use sealane_core::view::ViewKey;
 use sealane_proto::convert::field;
@@ -89,6 +89,13 @@ fn removed(_: NotMember) -> Status {
     Status::permission_denied("the cluster was removed from the federation")
 }
 
+fn ended(error: PullError) -> Status {
+    match error {
+        PullError::NotMember(gone) => removed(gone),
+        PullError::Outrun(_) => Status::aborted(format!("{error}; subscribe again and compare digests")),
+    }
+}
+
 fn reply(kind: Kind) -> Result<pb::WatchReply, Status> {
     Ok(pb::WatchReply { kind: Some(kind) })
 }
@@ -124,14 +131,14 @@ impl Watch {
                 }
                 permit = self.answers.reserve(), if more => {
                     let permit = permit.map_err(|_| Status::cancelled("the client is gone"))?;
-                    match watcher.pull().map_err(removed)? {
+                    match watcher.pull().map_err(ended)? {
                         Some(kind) => permit.send(reply(kind)),
                         None => more = false,
                     }
                 }
                 _ = progress.tick(), if !more => {
                     if let Ok(permit) = self.answers.try_reserve()
-                        && let Some(kind) = watcher.progress().map_err(removed)?
+                        && let Some(kind) = watcher.progress().map_err(ended)?
                     {
                         permit.send(reply(kind));
                         more = true;
@@ -170,11 +177,13 @@ impl Watch {
     async fn subscribe(&self, watcher: &mut Watcher, subscribe: pb::Subscribe) -> Result<(), Status> {
         let hello = Some(self.serving.greet(subscribe.hello.as_ref())?);
         let (cluster, scope) = (self.agent.name.to_string(), self.scope());
-        self.answer(Kind::Subscribed(pb::Subscribed { hello, cluster, scope })).await?;
+        let subscribed = Kind::Subscribed(pb::Subscribed { hello, cluster, scope });
         let Some(token) = subscribe.resume else {
-            let held = held(subscribe.held)?;
-            return watcher.restart(held).map_err(removed);
+            // First of all, so that the digests do not wait here for a client that does not read.
+            watcher.restart(held(subscribe.held)?).map_err(removed)?;
+            return self.answer(subscribed).await;
         };
+        self.answer(subscribed).await?;
         match self.resume(watcher, token).await? {
             Ok(()) => Ok(()),
             Err(reason) => self.answer(Kind::ResumeRefused(pb::ResumeRefused { reason })).await,

@@ -68,7 +68,7 @@ impl Client {
     }
 
     fn drain(&mut self, cursor: &mut Cursor, channel: &Channel) -> usize {
-        std::iter::from_fn(|| cursor.next(channel)).map(|kind| self.take(kind)).count()
+        std::iter::from_fn(|| cursor.next(channel).unwrap()).map(|kind| self.take(kind)).count()
     }
 }
 
@@ -115,7 +115,7 @@ fn large_views_come_in_bounded_chunks_even_while_they_change() {
     let (mut client, mut cursor) = (Client::default(), Cursor::full(&channel, BTreeMap::new()));
     let mut revision = 1;
     let mut chunks = 0;
-    while let Some(kind) = cursor.next(&channel) {
+    while let Some(kind) = cursor.next(&channel).unwrap() {
         if let pb::watch_reply::Kind::Delta(delta) = &kind {
             assert!(delta.upserts.len() + delta.deletes.len() <= CHUNK_ITEMS);
             chunks += 1;
@@ -175,12 +175,47 @@ fn digests_leave_out_what_is_held_and_delete_what_is_gone() {
     let digest = |n, value| (key(n), sealane_proto::digest::view_item(&item(n, value)));
     let held = BTreeMap::from([digest(0, 1), digest(1, 99), digest(77, 1)]);
     let mut cursor = Cursor::full(&channel, held);
-    let Some(pb::watch_reply::Kind::Delta(delta)) = cursor.next(&channel) else { panic!("no delta") };
+    let Ok(Some(pb::watch_reply::Kind::Delta(delta))) = cursor.next(&channel) else { panic!("no delta") };
     assert_eq!(delta.deletes, [key(77).to_wire()]);
     assert_eq!(delta.upserts.len(), 4, "all but the one that is held");
     let synced = pb::Synced { revision: Some(at(1).to_wire()), full: true };
-    assert_eq!(cursor.next(&channel), Some(pb::watch_reply::Kind::Synced(synced)));
-    assert_eq!(cursor.next(&channel), None);
+    assert_eq!(cursor.next(&channel), Ok(Some(pb::watch_reply::Kind::Synced(synced))));
+    assert_eq!(cursor.next(&channel), Ok(None));
+}
+
+#[test]
+fn what_is_deleted_between_the_digests_and_the_first_message_is_deleted_at_the_client() {
+    let mut channel = Channel::new(at(1));
+    (0..5).for_each(|n| assert!(channel.put(at(1), &key(n), Some(&item(n, 1)))));
+    let items: BTreeMap<_, _> = (0..5).map(|n| (key(n), item(n, 1))).collect();
+    let held =
+        items.iter().map(|(key, item)| (key.clone(), sealane_proto::digest::view_item(item))).collect();
+    let (mut client, mut cursor) = (Client { items, ..Client::default() }, Cursor::full(&channel, held));
+    channel.put(at(2), &key(2), None);
+    channel.put(at(2), &key(3), Some(&item(3, 2)));
+    channel.advance(at(2));
+    client.drain(&mut cursor, &channel);
+    assert_eq!(client.items.keys().cloned().collect::<BTreeSet<_>>(), live(&channel));
+    assert_eq!(client.items.get(&key(3)), Some(&item(3, 2)));
+    assert_eq!((client.revision, client.synced), (at(2), Some(true)));
+}
+
+#[test]
+fn a_watcher_that_was_slower_than_deletions_are_kept_must_begin_anew() {
+    let mut channel = Channel::new(at(1));
+    channel.put(at(1), &key(0), Some(&item(0, 1)));
+    let (mut slow, mut fresh) = (Client::default(), Cursor::full(&channel, BTreeMap::new()));
+    let mut begun = Cursor::full(&channel, BTreeMap::new());
+    slow.drain(&mut begun, &channel);
+    channel.put(at(2), &key(0), None);
+    for n in 1..=u32::try_from(TOMBSTONES).unwrap() {
+        channel.put(at(3), &key(n), Some(&item(n, 1)));
+        channel.put(at(4), &key(n), None);
+    }
+    channel.advance(at(4));
+    let outrun = Err(ResumeError::Compacted { asked: at(1), oldest: at(2) });
+    assert_eq!(begun.next(&channel), outrun, "that item 0 is gone was forgotten");
+    assert_eq!(fresh.next(&channel), outrun, "a first run is one as of its beginning");
 }
 
 #[test]
@@ -190,7 +225,7 @@ fn an_idle_watcher_is_told_how_far_it_is_and_not_twice() {
     client.drain(&mut cursor, &channel);
     assert_eq!(cursor.progress(), None);
     channel.advance(at(9));
-    assert_eq!(cursor.next(&channel), None);
+    assert_eq!(cursor.next(&channel), Ok(None));
     client.take(cursor.progress().unwrap());
     assert_eq!((client.revision, client.synced), (at(9), Some(false)));
     assert_eq!(cursor.progress(), None);
