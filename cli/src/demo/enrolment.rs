@@ -38,6 +38,8 @@ pub async fn enrol(lab: &Lab, console: &mut Console) -> Result<World> {
         "three clusters enrolled",
         start.elapsed(),
     );
+    world.west.use_token_again().await?;
+    console.proved("west's token is refused when another agent uses it");
     let start = Instant::now();
     world.populate().await?;
     ensure!(world.ended().is_empty(), "ended unasked: {:?}", world.ended());

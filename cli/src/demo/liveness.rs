@@ -53,6 +53,8 @@ async fn still_there(world: &World) -> Result<()> {
         ensure!(chosen.contains("west"), "withdrawn from {}", site.name());
         let config = inspect::config(site.pod("client")?.admin).await?;
         ensure!(config.clusters("shop/echo").contains("west"), "withdrawn from a proxy of {}", site.name());
+        let written = inspect::written_clusters(&site.out(), "shop", "echo")?;
+        ensure!(written.contains("west"), "withdrawn from the EndpointSlices of {}", site.name());
     }
     Ok(())
 }
@@ -73,11 +75,12 @@ pub async fn cluster_killed(world: &mut World, console: &mut Console) -> Result<
             let config = inspect::config(admin).await?;
             Ok(chosen.is_empty()
                 && config.clusters("shop/echo").is_empty()
-                && !config.clusters("shop/cart").contains("west"))
+                && !config.clusters("shop/cart").contains("west")
+                && inspect::written_clusters(&site.out(), "shop", "echo")?.is_empty())
         })
         .await?;
         console.timed(
-            &format!("{name}: no endpoint of west in its view nor in its proxy"),
+            &format!("{name}: no endpoint of west in its view, its EndpointSlices and its proxy"),
             &format!("a dead cluster is withdrawn from {name}"),
             killed.elapsed(),
         );

@@ -2,11 +2,12 @@
 
 use super::console::{Console, span};
 use super::world::{PATIENCE, World};
-use crate::local::{Site, Traffic, inspect, wait};
+use crate::local::{Federation, Site, Traffic, inspect, wait};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
-/// Exports before and after the leader dies.
+/// Exports that must be acknowledged before the leader dies, and after.
 const BEFORE: usize = 15;
 const AFTER: usize = 15;
 
@@ -16,21 +17,14 @@ const AFTER: usize = 15;
 /// When an acknowledged export is lost, or exports do not go on.
 pub async fn leader_killed(world: &mut World, console: &mut Console) -> Result<()> {
     console.step("The leader is killed (SIGKILL) while exports go on");
-    let mut longest = Duration::ZERO;
-    let mut acknowledged = Vec::new();
-    for number in 0..BEFORE {
-        acknowledged.push(export_one(&world.edge, number).await?.0);
-    }
-    let leader = world.federation.leader().await?;
-    let name = world.federation.servers[leader].name.clone();
-    world.federation.kill(leader);
-    for number in BEFORE..BEFORE + AFTER {
-        let (service, took) = export_one(&world.edge, number).await?;
-        acknowledged.push(service);
-        longest = longest.max(took);
-    }
+    let World { edge, federation, .. } = world;
+    let (count, counted) = watch::channel(0);
+    // The stream of exports and the killing run side by side: an export is under way when the leader dies.
+    let (exported, killed) = tokio::join!(export_all(edge, &count), kill_in_the_middle(federation, counted));
+    let ((acknowledged, longest), leader) = (exported?, killed?);
+    let name = federation.servers[leader].name.clone();
     console.timed(
-        &format!("{name} killed; the next export was acknowledged"),
+        &format!("{name} killed with an export under way; the longest one took"),
         "writes resume after a leader's death",
         longest,
     );
@@ -44,6 +38,30 @@ pub async fn leader_killed(world: &mut World, console: &mut Console) -> Result<(
     ));
     console.measure("acknowledged exports / lost", format!("{} / 0", acknowledged.len()));
     Ok(())
+}
+
+/// Exports one service after another, and gives their names and how long the slowest took.
+async fn export_all(site: &Site, count: &watch::Sender<usize>) -> Result<(Vec<String>, Duration)> {
+    let (mut acknowledged, mut longest) = (Vec::new(), Duration::ZERO);
+    for number in 0..BEFORE + AFTER {
+        let (service, took) = export_one(site, number).await?;
+        acknowledged.push(service);
+        longest = longest.max(took);
+        count.send_replace(acknowledged.len());
+    }
+    Ok((acknowledged, longest))
+}
+
+/// Kills the leader at once when enough exports are acknowledged, and gives which server it was.
+async fn kill_in_the_middle(
+    federation: &mut Federation,
+    mut counted: watch::Receiver<usize>,
+) -> Result<usize> {
+    counted.wait_for(|count| *count >= BEFORE / 2).await?;
+    let leader = federation.leader().await?;
+    counted.wait_for(|count| *count >= BEFORE).await?;
+    federation.kill(leader);
+    Ok(leader)
 }
 
 /// Exports one service, and waits until its cluster is told that it is.

@@ -172,6 +172,31 @@ pub fn is_exported(out: &Path, namespace: &str, service: &str) -> Result<bool> {
         .all(|wanted| conditions.iter().any(|c| c["type"] == **wanted && c["status"] == "True")))
 }
 
+/// The clusters whose endpoints of a service an agent has written into its EndpointSlices.
+///
+/// # Errors
+/// When its output can not be read.
+pub fn written_clusters(out: &Path, namespace: &str, service: &str) -> Result<BTreeSet<String>> {
+    let folder = out.join("endpointslices");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("can not read {}", folder.display()))?;
+    let mut clusters = BTreeSet::new();
+    for entry in entries {
+        // One that is replaced or removed meanwhile is looked at again by the caller.
+        let Ok(text) = std::fs::read_to_string(entry?.path()) else { continue };
+        let slice: serde_json::Value =
+            serde_saphyr::from_str(&text).context("an EndpointSlice is not YAML")?;
+        let (metadata, labels) = (&slice["metadata"], &slice["metadata"]["labels"]);
+        let of_service = metadata["namespace"] == namespace
+            && labels["multicluster.kubernetes.io/service-name"] == service;
+        let filled = slice["endpoints"].as_array().is_some_and(|endpoints| !endpoints.is_empty());
+        if of_service && filled {
+            let cluster = labels["multicluster.kubernetes.io/source-cluster"].as_str();
+            clusters.extend(cluster.map(str::to_owned));
+        }
+    }
+    Ok(clusters)
+}
+
 /// A revision as it orders: generation, then index.
 ///
 /// # Errors

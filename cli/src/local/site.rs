@@ -4,18 +4,25 @@ use super::federation::{Federation, words};
 use super::lab::Lab;
 use super::manifests;
 use super::pod::{Pod, PodSpec};
-use super::process::Process;
+use super::process::{Launcher, Process};
 use super::relay::Relay;
-use anyhow::{Context, Result};
+use super::wait;
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The hosts of a site's own network.
 const AGENT: u8 = 1;
 const GATEWAY: u8 = 2;
 const GATEWAY_TAP: u8 = 3;
+const THIEF: u8 = 4;
+
+/// How long a stranger may wait for its refusal.
+const REFUSAL: Duration = Duration::from_secs(20);
 
 /// How a cluster is set up.
 #[derive(Debug, Clone)]
@@ -30,13 +37,28 @@ pub struct SiteSpec {
     pub tap_gateway: bool,
     /// Options of `sealane token create` beside the name.
     pub grants: Vec<String>,
+    /// Options of `sealane agent run` beside what places it.
+    pub agent: Vec<String>,
+    /// Options of `sealane proxy` for its gateway and its sidecars.
+    pub proxies: Vec<String>,
+    /// Environment variables of all its processes.
+    pub environment: Vec<(String, String)>,
 }
 
 impl SiteSpec {
     /// A cluster in a network of its own.
     #[must_use]
     pub fn new(name: &str, block: u8) -> Self {
-        SiteSpec { name: name.into(), network: None, block, tap_gateway: false, grants: Vec::new() }
+        SiteSpec {
+            name: name.into(),
+            network: None,
+            block,
+            tap_gateway: false,
+            grants: Vec::new(),
+            agent: Vec::new(),
+            proxies: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// The same in another network.
@@ -99,6 +121,12 @@ impl Site {
         site.start_agent().await?;
         site.start_gateway().await?;
         Ok(site)
+    }
+
+    /// Starts its processes.
+    #[must_use]
+    pub fn launcher(&self) -> Launcher {
+        self.lab.launcher().with(&self.spec.environment)
     }
 
     /// The cluster's name.
@@ -177,8 +205,37 @@ impl Site {
         let network = self.spec.network.clone().unwrap_or_else(|| self.spec.name.clone());
         arguments.extend(words(&["--listen", &listen, "--admin-listen", &admin, "--gateway", &gateway]));
         arguments.extend(words(&["--address-range", &range, "--network", &network]));
+        arguments.extend(self.spec.agent.iter().map(OsString::from));
         let name = format!("{}-agent", self.spec.name);
-        self.agent.insert(self.lab.launcher().start(&name, &arguments)?).ready().await
+        self.agent.insert(self.launcher().start(&name, &arguments)?).ready().await
+    }
+
+    /// Starts another agent with this cluster's join token, and gives what it says when it is refused.
+    ///
+    /// # Errors
+    /// When it is let in, or says nothing in time.
+    pub async fn use_token_again(&self) -> Result<String> {
+        let thief = self.root.join("thief");
+        for directory in ["manifests", "out"] {
+            std::fs::create_dir_all(thief.join(directory))?;
+        }
+        let path = |name: &str| OsString::from(thief.join(name));
+        let mut arguments = words(&["agent", "run", "--join-token-file"]);
+        arguments.push(self.root.join("join.token").into());
+        arguments.extend(["--dir".into(), path("state"), "--manifests".into(), path("manifests")]);
+        arguments.extend(["--out".into(), path("out")]);
+        let (listen, admin) =
+            (self.lab.socket(self.spec.block, THIEF, 0), self.lab.socket(self.spec.block, THIEF, 15_100));
+        arguments.extend(words(&["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()]));
+        let agent = self.launcher().start(&format!("{}-thief", self.spec.name), &arguments)?;
+        let (said, _) = wait::until("a used token is refused", REFUSAL, async || {
+            let said = agent.said();
+            let ready = said.lines().any(|line| line.contains("INFO") && line.ends_with("ready"));
+            ensure!(!ready, "an agent was let in by a used token:\n{said}");
+            Ok(said.lines().find(|line| line.contains("consumed by another key")).map(str::to_owned))
+        })
+        .await?;
+        Ok(said)
     }
 
     /// Starts the gateway, and the relay before it if it has one.
@@ -196,8 +253,9 @@ impl Site {
         let (inbound, admin) = (self.gateway_listen().to_string(), self.gateway_admin().to_string());
         let advertise = self.gateway_address().to_string();
         arguments.extend(words(&["--inbound", &inbound, "--advertise", &advertise, "--admin", &admin]));
+        arguments.extend(self.spec.proxies.iter().map(OsString::from));
         let name = format!("{}-gateway", self.spec.name);
-        self.gateway.insert(self.lab.launcher().start(&name, &arguments)?).ready().await
+        self.gateway.insert(self.launcher().start(&name, &arguments)?).ready().await
     }
 
     /// Has the agent write a workload token, and gives its file.
@@ -307,6 +365,15 @@ impl Site {
         for pod in self.pods.values_mut() {
             pod.kill_all();
         }
+    }
+
+    /// A signal to everything that runs here.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pods = self.pods.values().flat_map(|p| p.app.iter().chain(&p.sidecar));
+        self.agent.iter().chain(&self.gateway).chain(pods).try_for_each(|process| process.signal(signal))
     }
 
     /// Every process that should run, and does not: their names.

@@ -73,40 +73,7 @@ async fn stays_out(pair: &mut Pair, caller: &Caller) -> Result<()> {
 fn a_token_is_used_once() {
     in_lab(async |lab| {
         let pair = Pair::new(lab, 1).await?;
-        let token = pair.west.root().join("join.token");
-        let (dir, out) = (lab.directory("thief")?, lab.directory("thief/out")?);
-        let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
-        let manifests = lab.directory("thief/manifests")?;
-        let listen = lab.socket(10, 1, 15_000).to_string();
-        let admin = lab.socket(10, 1, 15_100).to_string();
-        let arguments = [
-            "agent",
-            "run",
-            "--dir",
-            &text(&dir.join("state")),
-            "--join-token-file",
-            &text(&token),
-            "--manifests",
-            &text(&manifests),
-            "--out",
-            &text(&out),
-            "--listen",
-            &listen,
-            "--admin-listen",
-            &admin,
-        ]
-        .map(str::to_owned);
-        let mut thief = lab.launcher().start("thief", &arguments)?;
-        wait::until_true("the thief is refused", PATIENCE, async || {
-            let said = thief.said();
-            ensure!(
-                !said.lines().any(|l| l.contains("INFO") && l.ends_with("ready")),
-                "the thief is in:\n{said}"
-            );
-            Ok(said.contains("used") || said.contains("consumed"))
-        })
-        .await?;
-        let _ = thief.ended();
+        pair.west.use_token_again().await?;
         let clusters = pair.federation.client()?.clusters().await?.clusters;
         ensure!(clusters.len() == 2, "{clusters:?}");
         call(&pair.east, "echo").await?;
