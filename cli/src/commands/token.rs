@@ -42,7 +42,7 @@ pub struct CreateArgs {
     /// The cluster's trust domain [default: NAME.FEDERATION-TRUST-DOMAIN].
     #[arg(long, requires = "cluster")]
     pub trust_domain: Option<TrustDomain>,
-    /// Namespaces that the cluster may export from, as patterns with `*` at the end; repeat for several [default: *].
+    /// Namespaces that the cluster may export from, as patterns in which `*` stands for anything; repeat for several [default: *].
     #[arg(long, value_name = "PATTERN", requires = "cluster")]
     pub exports: Vec<String>,
     /// Namespaces that the cluster may import into; repeat for several [default: *].
@@ -88,7 +88,7 @@ async fn create(context: &AdminContext, args: &CreateArgs) -> Result<(JoinToken,
     let federation: FederationId = context.federation().parse().context("context.json")?;
     let mut token = JoinToken::new(federation, kind, root, known)?;
     let request = CreateTokenRequest {
-        key: sealane_trust::random::<16>()?.to_vec(),
+        key: admin::key()?,
         secret_hash: token.secret_hash().to_vec(),
         ttl_s: args.ttl.as_secs(),
         scope: Some(scope(args)),
