@@ -145,8 +145,12 @@ async fn serve(args: Args, drain: Drain) -> anyhow::Result<Background> {
     tracing::info!(address = %admin_address, "admin listener open");
     background.spawn(admin::serve(Arc::clone(&shown), listeners.admin));
 
-    let sources =
-        Sources { token: args.token_file.clone(), directory: args.dir.clone(), agent: args.agent.clone() };
+    let mark = (args.capture.is_some() && orig_dst::may_mark()).then_some(orig_dst::MARK);
+    if args.capture.is_some() && mark.is_none() {
+        tracing::warn!("no right to mark sockets: the redirect rule must leave out the proxy's user");
+    }
+    let (token, directory, agent) = (args.token_file.clone(), args.dir.clone(), args.agent.clone());
+    let sources = Sources { token, directory, agent, mark };
     let keeper = Keeper::obtain(sources).await?;
     let context = Arc::new(Context {
         current: Current::new(),
@@ -155,13 +159,10 @@ async fn serve(args: Args, drain: Drain) -> anyhow::Result<Background> {
         metrics: Arc::clone(&metrics),
         drain,
         pipes: Pipes::new(args.max_pipes),
-        mark: (args.capture.is_some() && orig_dst::may_mark()).then_some(orig_dst::MARK),
+        mark,
         own,
         max_outbound: args.max_connections,
     });
-    if args.capture.is_some() && context.mark.is_none() {
-        tracing::warn!("no right to mark sockets: the redirect rule must leave out the proxy's user");
-    }
     let inbound_address = listeners.inbound.local_addr()?;
     let mut discovery = Discovery::new(
         keeper.channel(),

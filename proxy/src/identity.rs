@@ -35,6 +35,9 @@ const MAX_CHAIN_FILE: u64 = 128 * 1024;
 const CALL: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The least time between two renewals, whatever the certificates say: one that its issuer's own end cut short may be
+/// past half of its life when it comes.
+const LEAST_BETWEEN: Duration = Duration::from_millis(500);
 /// The wall clock is looked at this often: it may jump, and timers do not follow it.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -97,6 +100,13 @@ pub(crate) struct Sources {
     pub(crate) directory: Option<PathBuf>,
     /// Dial the agent here, whatever the token says.
     pub(crate) agent: Vec<String>,
+    /// The mark on connections to the agent.
+    pub(crate) mark: Option<u32>,
+}
+
+/// How the agent is dialled.
+fn dialling(mark: Option<u32>) -> DialOptions {
+    DialOptions { mark, ..DialOptions::default() }
 }
 
 fn policy(bundle: Bundle) -> Arc<FederationPeers> {
@@ -110,7 +120,7 @@ impl Keeper {
     /// # Errors
     /// When it can not be had at all.
     pub(crate) async fn obtain(sources: Sources) -> Result<Self, IdentityRefused> {
-        let Sources { token, directory, agent: addresses } = sources;
+        let Sources { token, directory, agent: addresses, mark } = sources;
         let token = token::Token::read(&token);
         let saved = directory.as_deref().and_then(saved);
         let known = directory.as_deref().and_then(Agent::load);
@@ -128,11 +138,11 @@ impl Keeper {
             saved.filter(|identity| identity.current().spiffe_id.trust_domain() == &agent.trust_domain);
         let identity = match (usable, &token) {
             (Some(identity), _) => identity,
-            (None, Some(token)) => issue(&agent, &policy, token, directory.as_deref()).await?,
+            (None, Some(token)) => issue(&agent, &policy, token, directory.as_deref(), mark).await?,
             (None, None) => return Err(IdentityRefused::NoToken("it is missing, damaged or expired")),
         };
         let tls = tls::client_config(Some(&identity), Arc::clone(&policy) as _, &[tls::ALPN_H2]);
-        let channel = channel(&agent.addresses, tls, &DialOptions::default())?;
+        let channel = channel(&agent.addresses, tls, &dialling(mark))?;
         let keeper = Keeper { identity, agent, policy, channel, directory };
         keeper.remember_agent();
         Ok(keeper)
@@ -153,7 +163,10 @@ impl Keeper {
                 wait_until_due(&svid).await;
             }
             match self.renew().await {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    failures = 0;
+                    tokio::time::sleep(LEAST_BETWEEN).await;
+                }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     let left_s = svid.not_after.since(clock::now()) / 1000;
@@ -248,11 +261,12 @@ async fn issue(
     policy: &Arc<FederationPeers>,
     token: &token::Token,
     directory: Option<&Path>,
+    mark: Option<u32>,
 ) -> Result<Identity, IdentityRefused> {
     let key = key_for_token(directory)?;
     let csr = Csr::create(&key)?;
     let tls = tls::client_config(None, Arc::clone(policy) as _, &[tls::ALPN_H2]);
-    let channel = channel(&agent.addresses, tls, &DialOptions::default())?;
+    let channel = channel(&agent.addresses, tls, &dialling(mark))?;
     let reply = ask(channel, token, &csr).await?;
     let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
     let identity = Identity::new(chain.clone(), &key)?;

@@ -16,8 +16,11 @@ use sealane_core::time::Millis;
 use std::fmt;
 use std::time::Duration;
 
-/// How far a certificate's begin lies before its issue, for clocks that lag.
+/// How far a certificate's begin lies before its issue at most, for clocks that lag.
 pub const BACKDATE: Duration = Duration::from_secs(60);
+/// The part of a short certificate's life that its begin lies before its issue: were it the full [`BACKDATE`], half of
+/// a life of a minute would be over at its issue, and its holder would renew without a pause.
+const BACKDATE_PART: u32 = 8;
 
 /// The most DNS names that a leaf may carry.
 pub const MAX_DNS_SANS: usize = 16;
@@ -78,10 +81,10 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Valid for a span from now on, and for [`BACKDATE`] before.
+    /// Valid for a span from now on, and for an eighth of it before, [`BACKDATE`] at most.
     #[must_use]
     pub fn starting(now: Millis, span: Duration) -> Self {
-        let not_before = Millis(now.0.saturating_sub(clock::millis(BACKDATE)));
+        let not_before = Millis(now.0.saturating_sub(clock::millis(BACKDATE.min(span / BACKDATE_PART))));
         Validity { not_before, not_after: now.plus(clock::millis(span)) }
     }
 }

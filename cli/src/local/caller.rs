@@ -60,8 +60,15 @@ impl Caller {
     /// # Errors
     /// When the agent refuses.
     pub async fn enrol(site: &Site, namespace: &str, account: &str) -> Result<Self> {
-        let file =
-            site.workload_token("caller", &["--namespace", namespace, "--service-account", account]).await?;
+        Self::enrol_as(site, &["--namespace", namespace, "--service-account", account]).await
+    }
+
+    /// The same, for whom the options of `sealane agent workload-token` say.
+    ///
+    /// # Errors
+    /// When the agent refuses.
+    pub async fn enrol_as(site: &Site, whom: &[&str]) -> Result<Self> {
+        let file = site.workload_token("caller", whom).await?;
         let token: TokenFile = serde_json::from_slice(&std::fs::read(file).context("no token file")?)?;
         let roots = token.roots.iter().map(|pem| sealane_trust::pem::certificates(pem.as_bytes()));
         let roots: Vec<_> = roots.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();

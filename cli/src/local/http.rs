@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// The header whose value an app gives back.
 pub const MARKER: &str = "x-sealane-marker";
@@ -62,6 +63,53 @@ pub async fn post(address: SocketAddr, path: &str) -> Result<Answer> {
     request(Method::POST, address, path, None, TIMEOUT).await
 }
 
+/// One connection that is kept open, for request after request.
+#[derive(Debug)]
+pub struct Lasting {
+    host: String,
+    sender: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    connection: JoinHandle<hyper::Result<()>>,
+}
+
+impl Lasting {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.context("can not connect")?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Lasting { host: address.to_string(), sender, connection: tokio::spawn(connection) })
+    }
+
+    /// GET with a marker, on this connection and no other.
+    ///
+    /// # Errors
+    /// When the connection is gone, or there is no whole answer in time.
+    pub async fn ask(&mut self, marker: &str) -> Result<Answer> {
+        let request = Request::builder().uri("/").header("host", &self.host).header(MARKER, marker);
+        let request = request.body(Empty::<Bytes>::new()).context("bad request")?;
+        let exchange = async {
+            self.sender.ready().await?;
+            whole(self.sender.send_request(request).await?).await
+        };
+        tokio::time::timeout(TIMEOUT, exchange).await.context("no answer in time")?
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+async fn whole(response: hyper::Response<hyper::body::Incoming>) -> Result<Answer> {
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|e| anyhow::anyhow!("the answer broke off: {e}"))?.to_bytes().to_vec();
+    Ok(Answer { status, body })
+}
+
 async fn request(
     method: Method,
     address: SocketAddr,
@@ -85,13 +133,7 @@ async fn exchange(method: Method, address: SocketAddr, path: &str, marker: Optio
         request = request.header(MARKER, marker);
     }
     let request = request.body(Empty::<Bytes>::new()).context("bad request")?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|e| anyhow::anyhow!("the answer broke off: {e}"))?.to_bytes().to_vec();
-        anyhow::Ok(Answer { status, body })
-    };
+    let answer = async { whole(sender.send_request(request).await?).await };
     tokio::pin!(answer, connection);
     tokio::select! {
         answer = &mut answer => answer,

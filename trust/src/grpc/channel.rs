@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -43,6 +43,8 @@ pub struct DialOptions {
     pub keepalive_timeout: Duration,
     /// How long a call may take until its response begins; `None` for as long as the caller waits.
     pub timeout: Option<Duration>,
+    /// The mark on its sockets, by which a firewall tells them from others (needs CAP_NET_ADMIN).
+    pub mark: Option<u32>,
 }
 
 impl Default for DialOptions {
@@ -52,6 +54,7 @@ impl Default for DialOptions {
             keepalive: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
             timeout: None,
+            mark: None,
         }
     }
 }
@@ -97,6 +100,7 @@ pub fn channel(
         tls: TlsConnector::from(tls),
         connect_timeout: options.connect_timeout,
         silence: options.keepalive + options.keepalive_timeout,
+        mark: options.mark,
     });
     let connector = tower::service_fn(move |_: Uri| {
         let dialler = Arc::clone(&dialler);
@@ -120,6 +124,7 @@ struct Dialler {
     tls: TlsConnector,
     connect_timeout: Duration,
     silence: Duration,
+    mark: Option<u32>,
 }
 
 impl Dialler {
@@ -142,10 +147,29 @@ impl Dialler {
     }
 
     async fn dial_one(&self, target: &Target) -> io::Result<Expiring> {
-        let stream = TcpStream::connect(&target.address).await?;
+        let stream = connect(&target.address, self.mark).await?;
         crate::acceptor::tune(&stream, self.silence)?;
-        Ok(Expiring::new(self.tls.connect(target.name.clone(), stream).await?))
+        let handshake = self.tls.connect(target.name.clone(), stream).await;
+        // What is above passes the text on and not the cause: the reason must be in it, as our verifier gave it.
+        let stream = handshake.map_err(|e| io::Error::new(e.kind(), super::causes(&e)))?;
+        Ok(Expiring::new(stream))
     }
+}
+
+/// Connects to the first of a name's addresses that answers.
+async fn connect(address: &str, mark: Option<u32>) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(mark) = mark {
+            socket2::SockRef::from(&socket).set_mark(mark)?;
+        }
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// A stream that fails once its server's certificate has ended.
