@@ -38,8 +38,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
-/// How long the agent's own certificate towards its proxies lasts; it renews it itself.
-const SERVING_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How long everything may take to end.
 const ENDING: Duration = Duration::from_secs(8);
 
@@ -170,7 +168,7 @@ impl Agent {
         };
         let (status, metrics) = (Arc::new(Status::default()), Arc::new(Metrics::default()));
         let store = Arc::new(Store::new(membership, identity, roots));
-        let serving = ca.own_identity(SERVING_TTL)?;
+        let serving = ca.own_identity(args.svid_ttl)?;
         let reporter = Reporter {
             status: status.clone(),
             store: store.clone(),
@@ -337,8 +335,8 @@ impl Agent {
         let routes =
             tonic::service::Routes::new(IdentityServer::new(identity)).add_service(ConfigServer::new(config));
         tasks.spawn(sealane_trust::grpc::serve(acceptor, routes));
-        let upkeep = loops::upkeep(self.ca.clone(), self.serving.clone(), SERVING_TTL, grants, stop.clone());
-        tasks.spawn(upkeep);
+        let (ca, serving, ttl) = (self.ca.clone(), self.serving.clone(), self.args.svid_ttl);
+        tasks.spawn(loops::upkeep(ca, serving, ttl, grants, stop.clone()));
         let admin = Admin { reporter: self.reporter.clone(), metrics: self.metrics.clone() };
         tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
     }

@@ -92,7 +92,7 @@ pub struct RunArgs {
     /// Import only into namespaces with these labels: `key=value` or `key`, comma-separated.
     #[arg(long, default_value = "")]
     pub interest_selector: Selector,
-    /// How long a proxy's certificate lasts; proxies renew at half of it.
+    /// How long the certificates of proxies last, and this agent's own towards them: 2s to 24h; renewed at half of it.
     #[arg(long, default_value = "24h", value_parser = parse_ttl)]
     pub svid_ttl: Duration,
 }

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(10);
+/// The least time between two renewals, whatever the certificates say.
+const AFTER: Duration = Duration::from_millis(500);
 /// How often the certificate is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -229,19 +231,20 @@ pub fn load(state: &StateDir, membership: &Membership) -> Result<(Identity, Bund
 pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::sync::CancellationToken) {
     let mut backoff = crate::backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     loop {
-        let wait = if store.identity().current().half_life() > clock::now() { LOOK } else { Duration::ZERO };
+        let left = Duration::from_millis(store.identity().current().half_life().since(clock::now()));
+        let wait = left.min(LOOK);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        if !wait.is_zero() {
+        if left > wait {
             continue;
         }
         let pause = match renew(&state, &store).await {
             Ok(not_after) => {
                 backoff.reset();
                 tracing::info!(?not_after, "renewed the agent's certificate");
-                LOOK
+                AFTER
             }
             Err(error) => {
                 let expires = store.identity().current().not_after;

@@ -13,7 +13,7 @@ pub use directory::{Directory, Identity};
 pub use init::init;
 pub use join::join;
 pub use recover::recover;
-pub use serve::{Listeners, Running, start, start_sized};
+pub use serve::{Listeners, Running, Settings, start, start_with};
 
 use crate::args::{Args, Command, RunArgs};
 use crate::consensus::node::NodeConfig;
@@ -43,7 +43,8 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
     let defaults = NodeConfig::default();
     let tail_entries = defaults.tail_entries.min(args.snapshot_entries / 2);
     let node = NodeConfig { snapshot_entries: args.snapshot_entries, tail_entries, ..defaults };
-    let mut running = start_sized(directory, listeners, node).await?;
+    let settings = Settings { node, certificate_ttl: args.certificate_ttl };
+    let mut running = start_with(directory, listeners, settings).await?;
     tracing::info!(
         address = %running.address,
         status = %running.status_address,

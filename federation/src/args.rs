@@ -1,9 +1,11 @@
 //! The command line. Defaults and the environment are read here and nowhere else.
 
+use crate::pki::MEMBER_VALIDITY;
 use clap::{Parser, Subcommand, ValueEnum};
 use sealane_core::name::TrustDomain;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A federation server: one replica of the store that clusters publish their catalogs to.
 #[derive(Debug, Parser)]
@@ -106,6 +108,9 @@ pub struct RunArgs {
     /// servers that were away for a short time.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
     pub snapshot_entries: u64,
+    /// How long the certificates of agents and of this server last: 2s to 7d; renewed at half of it.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = certificate_ttl)]
+    pub certificate_ttl: Duration,
 }
 
 /// `recover`.
@@ -117,6 +122,25 @@ pub struct RecoverArgs {
     /// Needed, because it forgets every other server: they must never be started again.
     #[arg(long, required = true)]
     pub force_new_cluster: bool,
+}
+
+/// A whole number and its unit, within what a certificate of a member may last.
+fn certificate_ttl(text: &str) -> Result<Duration, String> {
+    let refusal = || format!("{text:?} is not a time: write a whole number and s, m, h or d, as in 12h");
+    let unit = text.chars().last().ok_or_else(refusal)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(refusal()),
+    };
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| refusal())?;
+    let span = Duration::from_secs(number.checked_mul(seconds).ok_or_else(refusal)?);
+    if !(Duration::from_secs(2)..=MEMBER_VALIDITY).contains(&span) {
+        return Err("must be from 2s to 7d".to_owned());
+    }
+    Ok(span)
 }
 
 fn host_port(text: &str) -> Result<String, String> {
@@ -137,6 +161,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_certificate_lasts_for_seconds_to_a_week() {
+        assert_eq!(certificate_ttl("7d"), Ok(MEMBER_VALIDITY));
+        assert_eq!(certificate_ttl("2s"), Ok(Duration::from_secs(2)));
+        for bad in ["", "1s", "8d", "5", "s", "-1s", "99999999999999999999d"] {
+            assert!(certificate_ttl(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -17,15 +17,12 @@ use sealane_trust::tls::{Identity, IdentityError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long the root of a federation is valid.
 pub const ROOT_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a server's issuer is valid.
 pub const ISSUER_VALIDITY: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
-/// How long a server's leaf is valid; renewed at half of it.
-pub const SERVER_VALIDITY: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long an agent's certificate is valid; renewed by the agent at half of it.
-pub const AGENT_VALIDITY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long the certificates of agents and servers are valid at most; renewed at half of it.
+pub const MEMBER_VALIDITY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long an administrator's certificate is valid.
 pub const ADMIN_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long after its expiry an agent's certificate still opens Renew.
@@ -89,6 +86,8 @@ pub struct Pki {
     pub issuer: Authority,
     /// What this server presents. Exchanged in place when it is renewed.
     pub identity: Identity,
+    /// How long what it issues to agents and to itself is valid.
+    pub ttl: Duration,
     id: ServerId,
 }
 
@@ -145,9 +144,21 @@ impl Pki {
             false => None,
         };
         let bundle = Bundle::new(issuer.trust_domain().clone(), roots)?;
-        let (chain, key) = server_leaf(&issuer, id)?;
+        let ttl = MEMBER_VALIDITY;
+        let (chain, key) = server_leaf(&issuer, id, ttl)?;
         let identity = Identity::new(chain, &key)?;
-        Ok(Pki { dir, bundle, root, issuer, identity, id })
+        Ok(Pki { dir, bundle, root, issuer, identity, ttl, id })
+    }
+
+    /// The same, issuing for another time than the longest, also to itself.
+    ///
+    /// # Errors
+    /// When the issuer's own time is over.
+    pub fn issuing_for(mut self, ttl: Duration) -> Result<Self, PkiError> {
+        self.ttl = ttl;
+        let (chain, key) = server_leaf(&self.issuer, self.id, ttl)?;
+        self.identity.replace(chain, &key)?;
+        Ok(self)
     }
 
     /// What a join token pins.
@@ -170,7 +181,7 @@ impl Pki {
         if now < self.identity.current().half_life() {
             return Ok(false);
         }
-        let (chain, key) = server_leaf(&self.issuer, self.id)?;
+        let (chain, key) = server_leaf(&self.issuer, self.id, self.ttl)?;
         self.identity.replace(chain, &key)?;
         Ok(true)
     }
@@ -226,8 +237,10 @@ impl Pki {
     }
 }
 
-/// How often a server looks whether its leaf is due.
-pub const RENEW_EVERY: Duration = Duration::from_secs(DAY.as_secs() / 24);
+/// How often a server looks at least whether its leaf is due: the wall clock may be set meanwhile.
+pub const LOOK: Duration = Duration::from_secs(3600);
+/// The least time between two renewals, whatever the certificates say.
+pub const LEAST_BETWEEN: Duration = Duration::from_millis(500);
 
 fn issuer_name(id: ServerId) -> String {
     format!("Sealane federation server {id}")
@@ -236,10 +249,11 @@ fn issuer_name(id: ServerId) -> String {
 fn server_leaf(
     issuer: &Authority,
     id: ServerId,
+    ttl: Duration,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKey), PkiError> {
     let key = new_key(Path::new("server.key"))?;
     let spiffe_id = SpiffeId::server(issuer.trust_domain(), id);
-    let validity = Validity::starting(clock::now(), SERVER_VALIDITY);
+    let validity = Validity::starting(clock::now(), ttl);
     let issued =
         issuer.issue(key.public(), &Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() })?;
     Ok((issued.chain, key))
@@ -310,7 +324,7 @@ mod tests {
         let joined = Pki::join(second.path(), key, chain, ServerId(2)).unwrap();
         let name = ClusterName::parse("east").unwrap();
         let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap();
-        let validity = Validity::starting(clock::now(), AGENT_VALIDITY);
+        let validity = Validity::starting(clock::now(), MEMBER_VALIDITY);
         let agent = joined.issue_agent(csr.public_key(), (ClusterId(7), &name), validity).unwrap();
         let verified =
             verify_chain(&founder.bundle, &agent.chain, clock::now(), Usage::Client, Expiry::Strict).unwrap();

@@ -5,7 +5,10 @@
 
 pub mod binary;
 pub mod flood;
+pub mod forge;
+pub mod impostor;
 pub mod sim;
+pub mod uplink;
 
 use anyhow::Result;
 use sealane::local::{Federation, Lab, PodSpec, Site, SiteSpec};
@@ -93,7 +96,14 @@ impl Pair {
     /// # Errors
     /// When any part does not come up.
     pub async fn with(lab: &Lab, servers: usize, east: SiteSpec, west: SiteSpec) -> Result<Self> {
-        let federation = Federation::of(lab, servers).await?;
+        Self::of(lab, Federation::of(lab, servers).await?, east, west).await
+    }
+
+    /// The same, of a federation that runs.
+    ///
+    /// # Errors
+    /// When any part does not come up.
+    pub async fn of(lab: &Lab, federation: Federation, east: SiteSpec, west: SiteSpec) -> Result<Self> {
         let (mut east, mut west) =
             tokio::try_join!(Site::enrol(&federation, lab, east), Site::enrol(&federation, lab, west))?;
         let client =

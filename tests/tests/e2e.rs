@@ -3,12 +3,16 @@
 
 #[path = "e2e/agent.rs"]
 mod agent;
+#[path = "e2e/capture.rs"]
+mod capture;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/explain.rs"]
 mod explain;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/identity.rs"]
+mod identity;
 #[path = "e2e/liveness.rs"]
 mod liveness;
 #[path = "e2e/membership.rs"]

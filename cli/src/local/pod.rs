@@ -7,6 +7,7 @@ use super::process::Process;
 use super::relay::Relay;
 use super::site::Site;
 use anyhow::{Context, Result};
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub struct PodSpec {
     pub serves: Vec<String>,
     /// The imports that it calls, `NAMESPACE/NAME:PORT`, and where its sidecar listens for each.
     pub calls: Vec<(String, SocketAddr)>,
+    /// Options of `sealane proxy` beside what places its sidecar.
+    pub options: Vec<String>,
 }
 
 impl PodSpec {
@@ -53,6 +56,7 @@ impl PodSpec {
             tap: None,
             serves: Vec::new(),
             calls: Vec::new(),
+            options: Vec::new(),
         }
     }
 
@@ -149,6 +153,7 @@ impl Pod {
         for (service, listen) in &spec.calls {
             arguments.extend(words(&["--outbound", &format!("{service}={listen}")]));
         }
+        arguments.extend(site.spec().proxies.iter().chain(&spec.options).map(OsString::from));
         let name = format!("{}-{}-sidecar", self.cluster, spec.name);
         self.sidecar.insert(self.lab.launcher().start(&name, &arguments)?).ready().await
     }

@@ -347,7 +347,6 @@ async fn another_federation_is_refused_on_both_streams() {
 
 #[tokio::test]
 async fn an_expired_certificate_is_renewed_and_kept() {
-    // Backdated by a minute: a certificate of a second is past its half-life at once.
     let script = Script::begin(Duration::from_secs(1)).await;
     let directory = tempfile::tempdir().unwrap();
     let state = StateDir::create(directory.path()).unwrap();

@@ -10,7 +10,7 @@ use crate::lease::{Leasing, LeasingParts};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-use crate::pki::{Pki, RENEW_EVERY, RENEW_GRACE};
+use crate::pki::{LEAST_BETWEEN, LOOK, MEMBER_VALIDITY, Pki, RENEW_GRACE};
 use crate::publish::Publisher;
 use crate::rest;
 use crate::rpc::{self, Serving};
@@ -36,7 +36,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -97,19 +97,34 @@ impl Running {
 /// # Errors
 /// When its keys, its storage or a listener refuse.
 pub async fn start(directory: Directory, listeners: Listeners) -> anyhow::Result<Running> {
-    start_sized(directory, listeners, NodeConfig::default()).await
+    start_with(directory, listeners, Settings::default()).await
 }
 
-/// The same, with other sizes and times of the consensus.
+/// What an operator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Sizes and times of the consensus.
+    pub node: NodeConfig,
+    /// How long the certificates of agents and of this server last.
+    pub certificate_ttl: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { node: NodeConfig::default(), certificate_ttl: MEMBER_VALIDITY }
+    }
+}
+
+/// The same, with other settings.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn start_sized(
+pub async fn start_with(
     directory: Directory,
     listeners: Listeners,
-    node: NodeConfig,
+    settings: Settings,
 ) -> anyhow::Result<Running> {
-    let serving = assemble(&directory, node).await?;
+    let serving = assemble(&directory, settings).await?;
     let (address, status_address) = (listeners.grpc.local_addr()?, listeners.status.local_addr()?);
     let metrics_address = listeners.metrics.local_addr()?;
     let (tasks, stop, revocations) = (TaskTracker::new(), CancellationToken::new(), Revocations::none());
@@ -132,9 +147,10 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     }
 }
 
-async fn assemble(directory: &Directory, node: NodeConfig) -> anyhow::Result<Serving> {
+async fn assemble(directory: &Directory, settings: Settings) -> anyhow::Result<Serving> {
+    let Settings { node, certificate_ttl } = settings;
     let me = &directory.identity;
-    let pki = Arc::new(Pki::load(&directory.path, me.server)?);
+    let pki = Arc::new(Pki::load(&directory.path, me.server)?.issuing_for(certificate_ttl)?);
     let peers = Peers::new(pki.identity.clone(), pki.bundle.clone(), me.peers.clone());
     let replica = open_replica(directory, node, peers.clone()).await?;
     peers.attach(replica.clone());
@@ -224,9 +240,9 @@ fn status(
 
 /// Exchanges this server's leaf at half of its life.
 async fn keep_leaf(pki: Arc<Pki>) {
-    let mut hourly = interval(RENEW_EVERY);
     loop {
-        hourly.tick().await;
+        let left = Duration::from_millis(pki.identity.current().half_life().since(clock::now()));
+        sleep(left.clamp(LEAST_BETWEEN, LOOK)).await;
         match pki.renew(clock::now()) {
             Ok(true) => tracing::info!(not_after = pki.identity.current().not_after.0, "certificate renewed"),
             Ok(false) => {}

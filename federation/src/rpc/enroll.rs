@@ -2,7 +2,6 @@
 
 use super::{Serving, invalid, refused, unexpected};
 use crate::metrics::Call;
-use crate::pki::AGENT_VALIDITY;
 use sealane_core::command::{Action, Joined, Reply};
 use sealane_core::identity::{ClusterId, ServerId};
 use sealane_core::name::{ClusterName, TrustDomain};
@@ -79,7 +78,7 @@ impl EnrollService {
     }
 
     fn validity(&self) -> Validity {
-        let wanted = Validity::starting(clock::now(), AGENT_VALIDITY);
+        let wanted = Validity::starting(clock::now(), self.serving.pki.ttl);
         // As the certificate will say it: whole seconds, and not beyond its issuer.
         let end = wanted.not_after.min(self.serving.pki.issuer.not_after());
         Validity { not_after: Millis(end.0 / 1000 * 1000), ..wanted }
