@@ -1,8 +1,9 @@
 //! Bytes from socket to socket, unread: a gateway's passthrough and captured connections that are no import.
 //!
-//! A direction begins with plain copies (a short exchange never pays for a pipe). Once it moved 64 KiB it goes through
-//! a pipe by `splice(2)`, in the kernel. Pipes are pooled and bounded; a direction without one, or a kernel that
-//! refuses, goes on copying. A direction at rest holds neither buffer nor pipe.
+//! A direction begins with plain copies (a short exchange never pays for a pipe). Once it moved 64 KiB, and for as long
+//! as its bytes come in large pieces, it goes through a pipe by `splice(2)`, in the kernel; small messages are cheaper
+//! copied, however many they are. Pipes are pooled and bounded; a direction without one, or a kernel that refuses, goes
+//! on copying. A direction at rest holds neither buffer nor pipe.
 
 use crate::connections::Traffic;
 use crate::wire::Lent;
@@ -20,6 +21,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// What a direction moves by copies before it takes a pipe.
 const COPY_FIRST: u64 = 64 * 1024;
+/// Pieces from here on are worth a pipe: what a full TLS record carries.
+const LARGE: usize = 16 * 1024;
 /// The wished capacity of a pipe; the kernel may give less to unprivileged processes.
 const PIPE_SIZE: usize = 1024 * 1024;
 const FALLBACK_PIPE_SIZE: usize = 256 * 1024;
@@ -150,14 +153,15 @@ async fn one_way(
         Way::Received => traffic.received(n),
     };
     let mut moved = 0u64;
-    let mut may_splice = pipes.limit > 0;
+    let (mut may_splice, mut large) = (pipes.limit > 0, false);
     loop {
-        if may_splice && moved >= COPY_FIRST {
+        if may_splice && large && moved >= COPY_FIRST {
             from.readable().await?;
             if let Some(loan) = pipes.borrow() {
                 match spliced(from.as_ref(), to.as_ref(), loan, &count).await? {
                     Spliced::Ended => break,
-                    Spliced::Idle => {}
+                    // Nothing at all says nothing: the copy before had taken what there was.
+                    Spliced::Idle(run) => large = run == 0 || run >= LARGE,
                     Spliced::Refused => may_splice = false,
                 }
                 continue;
@@ -169,6 +173,7 @@ async fn one_way(
         }
         to.write_all(&buffer[..n]).await?;
         moved += n as u64;
+        large = n >= LARGE;
         count(n);
     }
     match to.shutdown().await {
@@ -197,8 +202,8 @@ async fn read_lent(from: &mut ReadHalf<'_>) -> io::Result<(Lent, usize)> {
 enum Spliced {
     /// The sender closed.
     Ended,
-    /// Nothing to read just now: the pipe went back.
-    Idle,
+    /// Nothing to read just now: the pipe went back. So much was moved since there was.
+    Idle(usize),
     /// The kernel does not splice these sockets.
     Refused,
 }
@@ -211,7 +216,7 @@ async fn spliced(
 ) -> io::Result<Spliced> {
     let Some(pipe) = &loan.pipe else { return Ok(Spliced::Refused) };
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    let mut any = false;
+    let mut run = 0;
     loop {
         // The pipe is empty here, so "would block" speaks of the socket alone.
         let filled = from.try_io(Interest::READABLE, || {
@@ -225,12 +230,12 @@ async fn spliced(
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 loan.give_back();
-                return Ok(Spliced::Idle);
+                return Ok(Spliced::Idle(run));
             }
-            Err(error) if !any && refused(&error) => return Ok(Spliced::Refused),
+            Err(error) if run == 0 && refused(&error) => return Ok(Spliced::Refused),
             Err(error) => return Err(error),
         };
-        any = true;
+        run += left;
         while left > 0 {
             let write = || splice(&pipe.read, None, to, None, left, flags).map_err(io::Error::from);
             let n = to.async_io(Interest::WRITABLE, write).await?;
@@ -251,3 +256,6 @@ fn refused(error: &io::Error) -> bool {
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The size of a lent buffer: two full TLS records, or one large read.
-pub(crate) const LENT: usize = 36 * 1024;
+/// What four full TLS records carry.
+pub(crate) const PLAIN: usize = 4 * 16 * 1024;
+/// The size of a lent buffer: four full TLS records as they are on the wire.
+pub(crate) const LENT: usize = PLAIN + 4 * 22;
 /// The most buffers that a worker keeps for the next one who asks.
 const KEPT: usize = 32;
 /// Silence before the peer is asked whether it lives.
@@ -89,15 +91,17 @@ impl Filled {
     }
 }
 
-/// Reads what a socket has, into a buffer lent at that moment. `None` at the end of the stream.
+/// Reads what a socket has, up to `most` bytes, into a buffer lent at that moment. `None` at the end of the stream.
 pub(crate) fn poll_read_lent(
     stream: &mut TcpStream,
+    most: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Option<Filled>>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
         let mut buffer = Lent::take();
-        let mut space = ReadBuf::new(&mut buffer);
+        let most = most.min(buffer.len());
+        let mut space = ReadBuf::new(&mut buffer[..most]);
         match Pin::new(&mut *stream).poll_read(cx, &mut space) {
             // The readiness was stale: give the buffer back and wait.
             Poll::Pending => {}
@@ -150,7 +154,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ahead.is_none() {
-            this.ahead = ready!(poll_read_lent(&mut this.stream, cx))?;
+            this.ahead = ready!(poll_read_lent(&mut this.stream, LENT, cx))?;
         }
         if let Some(ahead) = &mut this.ahead {
             let n = ahead.rest().len().min(into.remaining());

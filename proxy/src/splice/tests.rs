@@ -1,0 +1,46 @@
+use super::*;
+use crate::connections::Connections;
+use crate::telemetry::{Direction, Metrics};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    (near, far)
+}
+
+#[tokio::test]
+async fn only_what_comes_in_large_pieces_takes_a_pipe() {
+    let ((mut client, mut near), (mut far, mut server)) = (pair().await, pair().await);
+    let connections = Connections::new(Arc::new(Metrics::new()));
+    let connection = connections.begin(Direction::Gateway, None, client.peer_addr().unwrap());
+    let pipes = Pipes::new(2);
+    let passing = pass(&mut near, &mut far, connection.traffic(), &pipes);
+    let talking = async {
+        let mut message = [7u8; 1024];
+        for _ in 0..200 {
+            client.write_all(&message).await.unwrap();
+            server.read_exact(&mut message).await.unwrap();
+            server.write_all(&message).await.unwrap();
+            client.read_exact(&mut message).await.unwrap();
+        }
+        assert_eq!(pipes.opened(), 0, "200 KiB of messages each way");
+        let stream: Vec<u8> = (0..8u32 << 20).map(|i| (i >> 7) as u8).collect();
+        let (sent, got) = tokio::join!(client.write_all(&stream), async {
+            let mut got = vec![0; stream.len()];
+            server.read_exact(&mut got).await.map(|_| got)
+        });
+        sent.unwrap();
+        assert!(got.unwrap() == stream, "the stream is whole");
+        assert!(pipes.opened() > 0, "8 MiB in a stream");
+        client.shutdown().await.unwrap();
+        server.shutdown().await.unwrap();
+    };
+    let (passed, ()) = tokio::join!(passing, talking);
+    passed.unwrap();
+    assert_eq!(pipes.in_use(), 0);
+    let messages = 200 * 1024;
+    assert_eq!(connection.traffic().so_far(), (messages + (8 << 20), messages));
+}
