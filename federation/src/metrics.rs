@@ -1,6 +1,7 @@
 //! What a server counts. Every metric is registered here, under one prefix, with labels from enums.
 
 use crate::consensus::status::{RaftStatus, Role};
+use crate::publish::Counts;
 use crate::writer::WriteError;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -10,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use sealane_core::state::{Lease, State};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How a write ended.
@@ -55,6 +56,22 @@ struct CallLabel {
     call: Call,
 }
 
+/// What a watcher of a view is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ViewMessage {
+    /// Items and deletions: what a change costs.
+    Delta,
+    /// How far the watcher is: at most one a second, whatever changes.
+    Synced,
+    /// The opening of a stream.
+    Opening,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ViewMessageLabel {
+    message: ViewMessage,
+}
+
 /// The state of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum LeaseState {
@@ -83,6 +100,9 @@ pub struct Metrics {
     write_seconds: Histogram,
     leases: Family<LeaseLabel, Gauge>,
     watchers: Gauge,
+    recomputed: Counter,
+    view_messages: Family<ViewMessageLabel, Counter>,
+    view_bytes: Family<ViewMessageLabel, Counter>,
     streams: Family<CallLabel, Gauge>,
     errors: Family<CallLabel, Counter>,
     suspected: Gauge,
@@ -108,6 +128,9 @@ impl Metrics {
             write_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
             leases: Family::default(),
             watchers: Gauge::default(),
+            recomputed: Counter::default(),
+            view_messages: Family::default(),
+            view_bytes: Family::default(),
             streams: Family::default(),
             errors: Family::default(),
             suspected: Gauge::default(),
@@ -132,6 +155,11 @@ impl Metrics {
         r.register_with_unit("write_duration", help, Unit::Seconds, self.write_seconds.clone());
         r.register("leases", "Clusters, by the state of their lease", self.leases.clone());
         r.register("watchers", "Watchers of views", self.watchers.clone());
+        let help = "Items of views computed anew because of a change, one for each cluster that it concerns";
+        r.register("view_items_recomputed", help, self.recomputed.clone());
+        r.register("view_messages", "Messages to watchers of views", self.view_messages.clone());
+        let help = "Bytes of messages to watchers of views, as encoded";
+        r.register_with_unit("view", help, Unit::Bytes, self.view_bytes.clone());
         r.register("streams", "Open streams", self.streams.clone());
         r.register("call_errors", "Calls and streams that ended with an error", self.errors.clone());
         r.register("suspected", "Whether the servers suspect themselves", self.suspected.clone());
@@ -162,6 +190,13 @@ impl Metrics {
         StreamGuard(gauge)
     }
 
+    /// A watcher is sent a message of so many bytes.
+    pub fn view_sent(&self, message: ViewMessage, bytes: usize) {
+        let label = ViewMessageLabel { message };
+        self.view_messages.get_or_create(&label).inc();
+        self.view_bytes.get_or_create(&label).inc_by(bytes as u64);
+    }
+
     /// A call ended with an error.
     pub fn error(&self, call: Call) {
         self.errors.get_or_create(&CallLabel { call }).inc();
@@ -176,7 +211,7 @@ impl Metrics {
 
     /// Everything as text, with what is only looked up when asked.
     #[must_use]
-    pub fn scrape(&self, raft: &RaftStatus, state: &State, watchers: usize, suspected: bool) -> String {
+    pub fn scrape(&self, raft: &RaftStatus, state: &State, published: Counts, suspected: bool) -> String {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.term.set(number(raft.term));
         self.leader.set(i64::from(raft.role == Role::Leader));
@@ -185,7 +220,9 @@ impl Metrics {
         self.log_entries.set(number((raft.last + 1).saturating_sub(raft.first)));
         self.snapshot.set(number(raft.snapshot));
         self.stalls.set(number(raft.stalls));
-        self.watchers.set(i64::try_from(watchers).unwrap_or(i64::MAX));
+        self.watchers.set(i64::try_from(published.watchers).unwrap_or(i64::MAX));
+        // A count that is kept elsewhere; it only grows.
+        self.recomputed.inner().store(published.recomputed, Ordering::Relaxed);
         self.suspected.set(i64::from(suspected));
         self.count_leases(state);
         let mut text = String::new();
@@ -233,13 +270,18 @@ mod tests {
         metrics.proposal(None, Duration::from_millis(3));
         metrics.error(Call::Join);
         let stream = metrics.stream(Call::Watch);
-        let text = metrics.scrape(&RaftStatus::new(ServerId(1)), &State::empty(), 2, true);
+        metrics.view_sent(ViewMessage::Delta, 120);
+        let counts = Counts { watchers: 2, recomputed: 5 };
+        let text = metrics.scrape(&RaftStatus::new(ServerId(1)), &State::empty(), counts, true);
         for line in [
             "sealane_federation_raft_term 0",
             "sealane_federation_writes_total{outcome=\"Applied\"} 1",
             "sealane_federation_call_errors_total{call=\"Join\"} 1",
             "sealane_federation_streams{call=\"Watch\"} 1",
             "sealane_federation_watchers 2",
+            "sealane_federation_view_items_recomputed_total 5",
+            "sealane_federation_view_messages_total{message=\"Delta\"} 1",
+            "sealane_federation_view_bytes_total{message=\"Delta\"} 120",
             "sealane_federation_suspected 1",
             "sealane_federation_leases{state=\"Live\"} 0",
         ] {

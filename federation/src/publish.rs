@@ -46,10 +46,20 @@ pub enum PullError {
 #[derive(Debug, Clone)]
 pub struct Publisher(Arc<Mutex<Inner>>);
 
+/// What the publisher does, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Watchers of views.
+    pub watchers: usize,
+    /// Items of views, each of one cluster, that were computed anew because of a change.
+    pub recomputed: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     head: Machine,
     channels: BTreeMap<ClusterId, Entry>,
+    recomputed: u64,
 }
 
 #[derive(Debug)]
@@ -65,7 +75,7 @@ impl Publisher {
     /// Begins at a state.
     #[must_use]
     pub fn new(head: Machine) -> Self {
-        Publisher(Arc::new(Mutex::new(Inner { head, channels: BTreeMap::new() })))
+        Publisher(Arc::new(Mutex::new(Inner { head, channels: BTreeMap::new(), recomputed: 0 })))
     }
 
     /// Nothing panics while it holds the lock, except from a defect in `compute`, whose channel is then recomputed
@@ -88,10 +98,12 @@ impl Publisher {
         self.lock().head.revision()
     }
 
-    /// How many watchers there are.
+    /// How many watchers there are, and what was computed for them.
     #[must_use]
-    pub fn watchers(&self) -> usize {
-        self.lock().channels.values().map(|entry| entry.watchers).sum()
+    pub fn counts(&self) -> Counts {
+        let inner = self.lock();
+        let watchers = inner.channels.values().map(|entry| entry.watchers).sum();
+        Counts { watchers, recomputed: inner.recomputed }
     }
 
     /// Begins to watch a cluster's view; computes it when nobody did before.
@@ -103,7 +115,7 @@ impl Publisher {
         if !inner.head.state.clusters.contains_key(&cluster) {
             return Err(NotMember);
         }
-        let Inner { head, channels } = &mut *inner;
+        let Inner { head, channels, .. } = &mut *inner;
         let entry = channels.entry(cluster).or_insert_with(|| Entry::compute(head, cluster));
         entry.watchers += 1;
         entry.idle = None;
@@ -155,6 +167,7 @@ impl Inner {
         for (cluster, key) in items {
             let Some(entry) = self.channels.get_mut(&cluster) else { continue };
             let item = computation.item(cluster, &key);
+            self.recomputed += 1;
             if entry.channel.put(to.revision(), &key, item.as_ref()) {
                 entry.changed.send_replace(());
             }
@@ -166,6 +179,7 @@ impl Inner {
         let computation = Computation::new(&to.state);
         for (cluster, entry) in &mut self.channels {
             let view = computation.view(*cluster);
+            self.recomputed += view.items.len() as u64;
             let gone: Vec<ViewKey> =
                 entry.channel.keys().filter(|key| !view.items.contains_key(key)).cloned().collect();
             let mut news = false;

@@ -142,12 +142,12 @@ async fn a_watcher_wakes_for_its_own_view_only_and_ends_with_its_cluster() {
     bench.publish();
     one.changed().await.unwrap();
     assert!(!two.changed.has_changed().unwrap(), "an export that it does not import is none of its business");
-    assert_eq!(bench.publisher.watchers(), 2);
+    assert_eq!(bench.publisher.counts().watchers, 2);
     bench.admin(99, AdminAction::RemoveCluster { name: Bench::name(2) });
     bench.publish();
     assert_eq!(two.changed().await, Err(NotMember));
     assert_eq!(two.pull(), Err(PullError::NotMember(NotMember)));
     assert_eq!(bench.publisher.watch(ClusterId(2)).err(), Some(NotMember));
     drop(two);
-    assert_eq!(bench.publisher.watchers(), 1);
+    assert_eq!(bench.publisher.counts().watchers, 1);
 }

@@ -4,7 +4,7 @@
 //! channel, where a newer value replaces the older.
 
 use super::{AgentIdentity, Serving, invalid};
-use crate::metrics::Call;
+use crate::metrics::{Call, ViewMessage};
 use crate::publish::{NotMember, PullError, ResumeError, Watcher};
 use sealane_core::time::Revision;
 use sealane_core::view::ViewKey;
@@ -96,11 +96,19 @@ fn ended(error: PullError) -> Status {
     }
 }
 
-fn reply(kind: Kind) -> Result<pb::WatchReply, Status> {
-    Ok(pb::WatchReply { kind: Some(kind) })
-}
-
 impl Watch {
+    /// A message on its way, counted.
+    fn reply(&self, kind: Kind) -> Result<pb::WatchReply, Status> {
+        let message = match &kind {
+            Kind::Delta(_) => ViewMessage::Delta,
+            Kind::Synced(_) => ViewMessage::Synced,
+            Kind::Subscribed(_) | Kind::ResumeRefused(_) => ViewMessage::Opening,
+        };
+        let reply = pb::WatchReply { kind: Some(kind) };
+        self.serving.metrics.view_sent(message, prost::Message::encoded_len(&reply));
+        Ok(reply)
+    }
+
     async fn run(mut self) -> Result<(), Status> {
         let late = |_| Status::deadline_exceeded("nothing was subscribed to in time");
         let first = timeout(OPENING, self.requests.message()).await.map_err(late)??;
@@ -132,7 +140,7 @@ impl Watch {
                 permit = self.answers.reserve(), if more => {
                     let permit = permit.map_err(|_| Status::cancelled("the client is gone"))?;
                     match watcher.pull().map_err(ended)? {
-                        Some(kind) => permit.send(reply(kind)),
+                        Some(kind) => permit.send(self.reply(kind)),
                         None => more = false,
                     }
                 }
@@ -140,7 +148,7 @@ impl Watch {
                     if let Ok(permit) = self.answers.try_reserve()
                         && let Some(kind) = watcher.progress().map_err(ended)?
                     {
-                        permit.send(reply(kind));
+                        permit.send(self.reply(kind));
                         more = true;
                     }
                 }
@@ -171,7 +179,7 @@ impl Watch {
     }
 
     async fn answer(&self, kind: Kind) -> Result<(), Status> {
-        self.answers.send(reply(kind)).await.map_err(|_| Status::cancelled("the client is gone"))
+        self.answers.send(self.reply(kind)).await.map_err(|_| Status::cancelled("the client is gone"))
     }
 
     async fn subscribe(&self, watcher: &mut Watcher, subscribe: pb::Subscribe) -> Result<(), Status> {
