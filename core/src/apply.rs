@@ -153,8 +153,8 @@ fn act(draft: &mut Draft, command: &Command) -> Result<Reply, Refusal> {
             servers::remove(draft, *id)
         }
         Action::Admin { key, action } => {
-            authority::admin(by)?;
-            Ok(admin::once(draft, *key, action))
+            let by = authority::admin(by)?;
+            Ok(admin::once(draft, by, *key, action))
         }
         Action::Join { token, key, not_after } => {
             authority::server(by)?;

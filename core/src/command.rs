@@ -53,7 +53,7 @@ pub enum Action {
     },
     /// An administrator's command, retried under the same key without a second effect.
     Admin {
-        /// Chosen by the caller, unique per intent.
+        /// Chosen by the caller, unique per intent, by [`admin_key`]. Another administrator's is another key.
         key: [u8; 16],
         /// The command.
         action: AdminAction,
@@ -110,6 +110,25 @@ pub enum Action {
         /// The session that was heard.
         session: SessionId,
     },
+}
+
+/// How far an administrator's clock may be ahead of the servers'.
+pub const ADMIN_SKEW_MS: u64 = 600_000;
+
+/// The key of an administrator's command: when it was issued, by the caller's clock, and bytes that are no other
+/// command's. What was issued so long ago that its answer is not kept is known by its key, and never run again.
+#[must_use]
+pub fn admin_key(issued: Millis, unique: [u8; 10]) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..6].copy_from_slice(&issued.0.to_be_bytes()[2..]);
+    key[6..].copy_from_slice(&unique);
+    key
+}
+
+/// When the command of a key was issued.
+#[must_use]
+pub fn issued(key: &[u8; 16]) -> Millis {
+    Millis(key[..6].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte)))
 }
 
 /// What administrators do.

@@ -6,7 +6,7 @@
 
 use crate::endpoint::{Endpoint, Gateway, Locality};
 use crate::identity::{ClusterId, FederationId, InstanceId, ServerId, SessionId};
-use crate::name::{ClusterName, EndpointId, Namespace, NetworkName, ServiceKey, TrustDomain};
+use crate::name::{ClusterName, EndpointId, Namespace, NetworkName, ServiceAccount, ServiceKey, TrustDomain};
 use crate::service::Export;
 use crate::time::{Millis, Revision};
 use crate::trust::Bundle;
@@ -65,6 +65,9 @@ pub struct Meta {
     pub next_observed: u64,
     /// The greatest time that any command carried.
     pub now: Millis,
+    /// Administrators' commands issued before are answered [`crate::command::RefusalCode::Forgotten`]: a result of
+    /// that age was evicted.
+    pub admin_floor: Millis,
     /// What one cluster may put here.
     pub limits: Limits,
 }
@@ -282,6 +285,8 @@ pub struct AdminKey(pub u64);
 /// The result of an administrative command, kept in a bounded ring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminResult {
+    /// Who asked: a key is its administrator's own.
+    pub by: ServiceAccount,
     /// The idempotency key that the caller chose.
     pub key: [u8; 16],
     /// What it was answered.

@@ -187,8 +187,14 @@ impl World {
         self.serial
     }
 
+    /// The key of an administrator's command that is issued now.
+    pub(crate) fn admin_key(&mut self) -> [u8; 16] {
+        let unique = [self.fresh(); 10];
+        crate::command::admin_key(Millis(self.at), unique)
+    }
+
     pub(crate) fn admin(&mut self, action: AdminAction) -> Reply {
-        let key = [self.fresh(); 16];
+        let key = self.admin_key();
         self.run(admin(), Action::Admin { key, action }).reply
     }
 

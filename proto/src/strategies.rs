@@ -364,28 +364,30 @@ pub fn record_key() -> impl Strategy<Value = RecordKey> {
 }
 
 fn meta() -> impl Strategy<Value = Meta> {
-    (any::<[u8; 16]>(), label(), revision(), any::<(u32, u64, u64, u64)>(), millis(), limits()).prop_map(
-        |(
-            federation,
-            trust_domain,
-            revision,
-            (cluster_version, next_cluster, next_server, next_observed),
-            now,
-            limits,
-        )| {
-            Meta {
-                federation: FederationId(federation),
+    (any::<[u8; 16]>(), label(), revision(), any::<(u32, u64, u64, u64)>(), (millis(), millis()), limits())
+        .prop_map(
+            |(
+                federation,
                 trust_domain,
                 revision,
-                cluster_version,
-                next_cluster,
-                next_server,
-                next_observed,
-                now,
+                (cluster_version, next_cluster, next_server, next_observed),
+                (now, admin_floor),
                 limits,
-            }
-        },
-    )
+            )| {
+                Meta {
+                    federation: FederationId(federation),
+                    trust_domain,
+                    revision,
+                    cluster_version,
+                    next_cluster,
+                    next_server,
+                    next_observed,
+                    now,
+                    admin_floor,
+                    limits,
+                }
+            },
+        )
 }
 
 fn server() -> impl Strategy<Value = Server> {
@@ -464,10 +466,9 @@ pub fn record() -> impl Strategy<Value = Record> {
             cluster,
             Arc::new(shard)
         )),
-        (any::<u64>(), any::<[u8; 16]>(), reply()).prop_map(|(at, key, reply)| Record::AdminResult(
-            AdminKey(at),
-            Arc::new(AdminResult { key, reply })
-        )),
+        (any::<u64>(), label(), any::<[u8; 16]>(), reply()).prop_map(|(at, by, key, reply)| {
+            Record::AdminResult(AdminKey(at), Arc::new(AdminResult { by, key, reply }))
+        }),
     ]
 }
 

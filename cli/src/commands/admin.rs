@@ -3,7 +3,9 @@
 use crate::context::Context as AdminContext;
 use crate::exit::Failure;
 use anyhow::{Context, Result};
+use sealane_core::command::admin_key;
 use sealane_proto::federation::v1::admin_client::AdminClient;
+use sealane_trust::clock;
 use sealane_trust::grpc::{DialOptions, channel};
 use sealane_trust::tls::ALPN_H2;
 use std::time::Duration;
@@ -26,6 +28,14 @@ pub fn connect(context: &AdminContext) -> Result<AdminClient<Channel>> {
     let options = DialOptions { timeout: Some(TIMEOUT), ..DialOptions::default() };
     let channel = channel(&addresses, context.tls(&[ALPN_H2]), &options).context("context.json")?;
     Ok(AdminClient::new(channel))
+}
+
+/// The key of a command that is issued now: all tries under it are one.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn key() -> Result<Vec<u8>> {
+    Ok(admin_key(clock::now(), sealane_trust::random()?).to_vec())
 }
 
 /// Makes one write, again while its fate is unknown: its key makes of all tries one write.

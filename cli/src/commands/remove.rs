@@ -21,8 +21,7 @@ struct Removed {
 /// When there is none of the name, or the write is refused.
 pub async fn cluster(context: &AdminContext, name: &ClusterName, format: Format) -> Result<()> {
     let mut client = admin::connect(context)?;
-    let request =
-        RemoveClusterRequest { key: sealane_trust::random::<16>()?.to_vec(), name: name.to_string() };
+    let request = RemoveClusterRequest { key: admin::key()?, name: name.to_string() };
     let reply =
         admin::write(context, async || Ok(client.remove_cluster(request.clone()).await?.into_inner()))
             .await?;
@@ -38,7 +37,7 @@ pub async fn cluster(context: &AdminContext, name: &ClusterName, format: Format)
 /// When there is none of the id, or the write is refused.
 pub async fn server(context: &AdminContext, id: u64, format: Format) -> Result<()> {
     let mut client = admin::connect(context)?;
-    let request = RemoveServerRequest { key: sealane_trust::random::<16>()?.to_vec(), id };
+    let request = RemoveServerRequest { key: admin::key()?, id };
     admin::write(context, async || Ok(client.remove_server(request.clone()).await?.into_inner())).await?;
     output::print(format, &Removed { removed: id.to_string(), revision: None }, |r| {
         format!("removed server {}: never start it again", r.removed)

@@ -1,11 +1,12 @@
-//! Administrators' commands: tokens and removal. Each runs once under its key, whatever is retried.
+//! Administrators' commands: tokens and removal. Each runs once under its key, whatever is retried, and however late:
+//! the answers of the latest are kept, and what was issued before those is not run.
 
 use super::draft::Draft;
 use super::join;
-use crate::command::{AdminAction, Refusal, RefusalCode, Reply};
+use crate::command::{ADMIN_SKEW_MS, AdminAction, Refusal, RefusalCode, Reply, issued};
 use crate::events::ClusterFact;
 use crate::identity::{ClusterId, ServerId};
-use crate::name::ClusterName;
+use crate::name::{ClusterName, ServiceAccount};
 use crate::state::{ADMIN_RESULTS, AdminKey, AdminResult, Grant, Hash, RecordKey, Token, TokenScope};
 use crate::time::Millis;
 use std::sync::Arc;
@@ -16,15 +17,21 @@ const MAX_TOKENS: usize = 10_000;
 const TOKEN_KEPT_MS: u64 = 24 * 3600 * 1000;
 
 /// Runs the action, or answers again what this key was answered.
-pub(super) fn once(draft: &mut Draft, key: [u8; 16], action: &AdminAction) -> Reply {
-    if let Some(kept) = draft.state.admin_results.values().find(|kept| kept.key == key) {
+pub(super) fn once(draft: &mut Draft, by: &ServiceAccount, key: [u8; 16], action: &AdminAction) -> Reply {
+    let own = |kept: &&Arc<AdminResult>| kept.key == key && kept.by == *by;
+    if let Some(kept) = draft.state.admin_results.values().find(own) {
         return kept.reply.clone();
+    }
+    if issued(&key) < draft.state.meta.admin_floor {
+        let rule = "the command was issued so long ago that it is not known any more whether it was done: nothing was \
+                    changed now; look, and if it is still to be done, issue it anew";
+        return Reply::Refused(Refusal::new(RefusalCode::Forgotten, rule));
     }
     let reply = match draft.attempt(|draft| run(draft, action)) {
         Ok(reply) => reply,
         Err(refusal) => Reply::Refused(refusal),
     };
-    keep(draft, AdminResult { key, reply: reply.clone() });
+    keep(draft, AdminResult { by: by.clone(), key, reply: reply.clone() });
     reply
 }
 
@@ -34,7 +41,12 @@ fn keep(draft: &mut Draft, result: AdminResult) {
     draft.dirty.insert(RecordKey::AdminResult(place));
     while draft.state.admin_results.len() > ADMIN_RESULTS {
         let Some(oldest) = draft.state.admin_results.get_min().map(|(key, _)| *key) else { return };
-        draft.state.admin_results.remove(&oldest);
+        if let Some(evicted) = draft.state.admin_results.remove(&oldest) {
+            // A clock that is far ahead must not shut everybody else out.
+            let issued = issued(&evicted.key).min(draft.now().plus(ADMIN_SKEW_MS));
+            let floor = draft.state.meta.admin_floor.max(issued.plus(1));
+            draft.state.meta.admin_floor = floor;
+        }
         draft.dirty.insert(RecordKey::AdminResult(oldest));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::command::{Refusal, RefusalCode};
 use crate::identity::{Principal, ServerId};
+use crate::name::ServiceAccount;
 use crate::state::Cluster;
 
 /// A decision of the servers themselves (also: on behalf of somebody who has no certificate yet).
@@ -28,9 +29,9 @@ pub(super) fn server_or_admin(by: Option<&Principal>) -> Result<(), Refusal> {
     }
 }
 
-pub(super) fn admin(by: Option<&Principal>) -> Result<(), Refusal> {
+pub(super) fn admin(by: Option<&Principal>) -> Result<&ServiceAccount, Refusal> {
     match by {
-        Some(Principal::Admin(_)) => Ok(()),
+        Some(Principal::Admin(name)) => Ok(name),
         Some(other) => Err(forbidden(other, "an administrator's certificate is needed")),
         None => Err(Refusal::new(RefusalCode::Forbidden, "an administrator's certificate is needed")),
     }

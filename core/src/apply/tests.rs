@@ -5,10 +5,10 @@ mod enrolment;
 mod sessions;
 
 use crate::apply::Fatal;
-use crate::command::{Action, AdminAction, Command, RefusalCode, Reply};
+use crate::command::{ADMIN_SKEW_MS, Action, AdminAction, Command, RefusalCode, Reply, admin_key};
 use crate::events::Events;
-use crate::identity::{FederationId, ServerId};
-use crate::name::TrustDomain;
+use crate::identity::{FederationId, Principal, ServerId};
+use crate::name::{ServiceAccount, TrustDomain};
 use crate::state::{ADMIN_RESULTS, Limits, RecordKey, Server, State};
 use crate::testing::{World, admin, agent, name};
 use crate::time::{Millis, Revision};
@@ -112,6 +112,57 @@ fn an_administrators_command_runs_once_under_its_key() {
     }
     // A stranger's attempt keeps nothing, so it can not squat a key or push others out.
     assert!(world.state.admin_results.values().all(|result| result.key != [202; 16]));
+}
+
+#[test]
+fn another_administrators_key_is_another_key() {
+    let mut world = World::of(&["east", "west"]);
+    let removal =
+        |of| Action::Admin { key: [200; 16], action: AdminAction::RemoveCluster { name: name(of) } };
+    let other = || Some(Principal::Admin(ServiceAccount::parse("other").unwrap()));
+    assert_eq!(world.run(admin(), removal("east")).reply, Reply::Done);
+    assert_eq!(code(&world.run(other(), removal("east")).reply), RefusalCode::NotFound);
+    assert_eq!(world.run(admin(), removal("east")).reply, Reply::Done);
+    assert_eq!(crate::check::check(&world.state), []);
+}
+
+#[test]
+fn a_retry_that_comes_after_its_answer_was_evicted_is_not_run_again() {
+    let mut world = World::of(&["west"]);
+    let removal = |ms, n: usize, of| {
+        let mut unique = [0; 10];
+        unique[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        let action = AdminAction::RemoveCluster { name: name(of) };
+        Action::Admin { key: admin_key(Millis(ms), unique), action }
+    };
+    let issued = world.at;
+    assert_eq!(world.run(admin(), removal(issued, 0, "west")).reply, Reply::Done);
+    world.join("west");
+    for n in 1..=ADMIN_RESULTS {
+        world.run(admin(), removal(world.at, n, "nobody"));
+    }
+    let before = world.state.clone();
+    assert_eq!(code(&world.run(admin(), removal(issued, 0, "west")).reply), RefusalCode::Forgotten);
+    assert_eq!(code(&world.run(admin(), removal(issued, 7_777, "west")).reply), RefusalCode::Forgotten);
+    assert_eq!(
+        (&world.state.clusters, &world.state.admin_results),
+        (&before.clusters, &before.admin_results)
+    );
+    assert_eq!(world.run(admin(), removal(world.at, 8_888, "west")).reply, Reply::Done);
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_shuts_nobody_out_for_long() {
+    let mut world = World::new();
+    let nobody = |key| Action::Admin { key, action: AdminAction::RemoveCluster { name: name("nobody") } };
+    for n in 0..=ADMIN_RESULTS {
+        let unique = u16::try_from(n).unwrap().to_be_bytes();
+        let mut key = [255; 16];
+        key[14..].copy_from_slice(&unique);
+        world.run(admin(), nobody(key));
+    }
+    let late = admin_key(Millis(world.at).plus(ADMIN_SKEW_MS + 1), [0; 10]);
+    assert_eq!(code(&world.run(admin(), nobody(late)).reply), RefusalCode::NotFound);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn tokens_point_to_members(state: &State) -> Vec<Note> {
 }
 
 fn results_are_bounded(state: &State) -> Vec<Note> {
-    let keys: BTreeSet<_> = state.admin_results.values().map(|result| result.key).collect();
+    let keys: BTreeSet<_> = state.admin_results.values().map(|result| (&result.by, result.key)).collect();
     if state.admin_results.len() > ADMIN_RESULTS || keys.len() != state.admin_results.len() {
         return vec![error("admin results", "there are too many, or two of one key")];
     }

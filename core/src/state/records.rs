@@ -62,6 +62,7 @@ impl State {
                 next_server: 1,
                 next_observed: 1,
                 now: Millis(0),
+                admin_floor: Millis(0),
                 limits: Limits::default(),
             },
             servers: OrdMap::new(),

@@ -128,7 +128,7 @@ impl World {
                 (None, Action::Join { token, key: [3; 32], not_after: Millis(1 << 40) })
             }
             Step::Remove(at) => {
-                let key = [self.fresh(); 16];
+                let key = self.admin_key();
                 (
                     admin(),
                     Action::Admin { key, action: AdminAction::RemoveCluster { name: name(CLUSTERS[*at]) } },

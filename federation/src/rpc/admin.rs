@@ -3,7 +3,7 @@
 use super::{Serving, invalid, refused, unexpected};
 use crate::consensus::replica::ChangeError;
 use crate::metrics::Call;
-use sealane_core::command::{Action, AdminAction, RefusalCode, Reply};
+use sealane_core::command::{self, Action, AdminAction, RefusalCode, Reply};
 use sealane_core::identity::{Principal, ServerId};
 use sealane_core::name::{ClusterName, ServiceAccount, TrustDomain};
 use sealane_core::state::{Grant, TokenScope};
@@ -44,6 +44,13 @@ impl AdminService {
         action: AdminAction,
     ) -> Result<(u64, Reply), Status> {
         let key = field::id(key, "key").map_err(|e| invalid(&e))?;
+        let ahead = command::issued(&key).since(clock::now());
+        if ahead > command::ADMIN_SKEW_MS {
+            return Err(Status::invalid_argument(format!(
+                "key: says that the command was issued {} s from now: set the clock",
+                ahead / 1000
+            )));
+        }
         let written =
             self.serving.writer.write(Some(Principal::Admin(admin)), Action::Admin { key, action }).await?;
         // Who asks here next sees it.

@@ -63,6 +63,7 @@ impl Wire for Record {
                 at: at.0,
                 key: result.key.to_vec(),
                 reply: Some(result.reply.to_wire()),
+                by: result.by.to_string(),
             }),
         };
         wire::Record { min_version: VERSION, kind: Some(kind) }
@@ -80,6 +81,7 @@ impl Wire for Record {
             Kind::AdminResult(m) => Record::AdminResult(
                 AdminKey(m.at),
                 Arc::new(AdminResult {
+                    by: name(&m.by, "admin_result.by")?,
                     key: id(&m.key, "admin_result.key")?,
                     reply: present(m.reply, "admin_result.reply")?,
                 }),
@@ -133,6 +135,7 @@ impl Wire for Meta {
             next_observed: self.next_observed,
             now_ms: self.now.0,
             limits: Some(self.limits.to_wire()),
+            admin_floor_ms: self.admin_floor.0,
         }
     }
 
@@ -146,6 +149,7 @@ impl Wire for Meta {
             next_server: m.next_server,
             next_observed: m.next_observed,
             now: Millis(m.now_ms),
+            admin_floor: Millis(m.admin_floor_ms),
             limits: present(m.limits, "limits")?,
         })
     }

@@ -60,6 +60,12 @@ pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// The key of an administrator's command that is issued now.
+pub(super) fn admin_key() -> Vec<u8> {
+    let unique = sealane_trust::random::<10>().unwrap();
+    sealane_core::command::admin_key(sealane_trust::clock::now(), unique).to_vec()
+}
+
 /// A federation under test.
 pub(super) struct Bench {
     pub(super) dir: TempDir,
@@ -184,7 +190,7 @@ impl Bench {
             None => Scope::Server(pb::ServerScope {}),
         };
         let request = pb::CreateTokenRequest {
-            key: token.secret()[..16].to_vec(),
+            key: admin_key(),
             secret_hash: token.secret_hash().to_vec(),
             ttl_s: 600,
             scope: Some(scope),

@@ -1,4 +1,4 @@
-use super::bench::{Bench, Member, Session, subscribe};
+use super::bench::{Bench, Member, Session, admin_key, subscribe};
 use sealane_proto::federation::v1 as pb;
 use sealane_proto::federation::v1::enroll_client::EnrollClient;
 use sealane_trust::csr::Csr;
@@ -27,7 +27,7 @@ async fn a_token_admits_one_key_which_may_retry() {
 async fn each_call_is_open_to_its_own_principal_only() {
     let bench = Bench::new().await;
     let east = bench.member(1, "east").await;
-    let removal = || pb::RemoveClusterRequest { key: vec![9; 16], name: "east".to_owned() };
+    let removal = || pb::RemoveClusterRequest { key: admin_key(), name: "east".to_owned() };
     let mut stranger = pb::admin_client::AdminClient::new(bench.channel(1, None));
     assert_eq!(stranger.remove_cluster(removal()).await.unwrap_err().code(), Code::Unauthenticated);
     let mut agent = pb::admin_client::AdminClient::new(bench.channel(1, Some(&east.identity)));
@@ -53,7 +53,10 @@ async fn a_removed_cluster_is_told_and_its_old_certificate_never_works_again() {
     let mut session = east.publish(&bench, 1, 1, &["shop/cart"]).await;
     let mut watching = east.watch(&bench, 1, subscribe(&bench)).await.unwrap();
     assert!(watching.synced().await);
-    let removal = pb::RemoveClusterRequest { key: vec![9; 16], name: "east".to_owned() };
+    let removal = pb::RemoveClusterRequest { key: admin_key(), name: "east".to_owned() };
+    let from_the_future = pb::RemoveClusterRequest { key: vec![255; 16], ..removal.clone() };
+    let refused = bench.admin(1).remove_cluster(from_the_future).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     let first = bench.admin(1).remove_cluster(removal.clone()).await.unwrap().into_inner();
     assert!(first.revision.is_some());
     bench.admin(1).remove_cluster(removal).await.expect("a retry under the same key is no second removal");
