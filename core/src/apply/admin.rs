@@ -122,12 +122,14 @@ fn forget_tokens(draft: &mut Draft) {
     drop_tokens(draft, |token| token.expires.plus(TOKEN_KEPT_MS) < now);
 }
 
-pub(super) fn drop_tokens(draft: &mut Draft, gone: impl Fn(&Token) -> bool) {
+/// Says how many there were.
+pub(super) fn drop_tokens(draft: &mut Draft, gone: impl Fn(&Token) -> bool) -> usize {
     let hashes: Vec<Hash> = draft.state.tokens.values().filter(|t| gone(t)).map(|t| t.hash).collect();
-    for hash in hashes {
-        draft.state.tokens.remove(&hash);
-        draft.dirty.insert(RecordKey::Token(hash));
+    for hash in &hashes {
+        draft.state.tokens.remove(hash);
+        draft.dirty.insert(RecordKey::Token(*hash));
     }
+    hashes.len()
 }
 
 fn remove_cluster(draft: &mut Draft, name: &ClusterName) -> Result<Reply, Refusal> {

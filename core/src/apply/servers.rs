@@ -31,11 +31,11 @@ pub(super) fn put(draft: &mut Draft, id: ServerId, address: &str, status: &str) 
 }
 
 pub(super) fn remove(draft: &mut Draft, id: ServerId) -> Result<Reply, Refusal> {
-    if draft.state.servers.remove(&id).is_none() {
+    // What admitted it would admit it again, and its certificate is good for years, even if it never ran.
+    let dropped = admin::drop_tokens(draft, |token| token.scope == TokenScope::Server { id });
+    if draft.state.servers.remove(&id).is_none() && dropped == 0 {
         return Err(Refusal::new(RefusalCode::NotFound, format!("there is no server {id}")));
     }
-    // What admitted it would admit it again; its certificate is good for years.
-    admin::drop_tokens(draft, |token| token.scope == TokenScope::Server { id });
     draft.dirty.insert(RecordKey::Server(id));
     Ok(Reply::Done)
 }

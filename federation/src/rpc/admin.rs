@@ -152,9 +152,12 @@ impl Serving {
     pub(crate) async fn remove_server(&self, admin: ServiceAccount, id: ServerId) -> Result<(), Status> {
         let deadline = Instant::now() + CHANGE;
         let status = self.replica.status().borrow().clone();
+        let machine = self.replica.state();
+        let state = &machine.1.state;
         let known = status.voters.contains(&id)
             || status.learners.contains(&id)
-            || self.replica.state().1.state.servers.contains_key(&id);
+            || state.servers.contains_key(&id)
+            || state.tokens.values().any(|token| token.scope == TokenScope::Server { id });
         if !known {
             return Err(Status::not_found(format!("there is no server {id}")));
         }

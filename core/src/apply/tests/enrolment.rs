@@ -5,7 +5,7 @@ use crate::command::{Action, AdminAction, Joined, RefusalCode, Reply};
 use crate::identity::{ClusterId, ServerId};
 use crate::state::LaneVerdict;
 use crate::state::{CertificateRecord, Grant, Hash, TokenScope};
-use crate::testing::{World, agent, domain, http, lanes, name, put, scope};
+use crate::testing::{World, admin, agent, domain, http, lanes, name, put, scope};
 use crate::time::Millis;
 
 fn join(world: &mut World, token: Hash, key: u8) -> Reply {
@@ -142,6 +142,24 @@ fn a_servers_id_is_given_once() {
     assert_eq!(join(&mut world, token, 1), Reply::Joined(Joined::Server { id: ServerId(1) }));
     assert_eq!(join(&mut world, token, 1), Reply::Joined(Joined::Server { id: ServerId(1) }));
     assert_eq!(code(&join(&mut world, token, 2)), RefusalCode::Consumed);
+}
+
+#[test]
+fn a_server_that_was_admitted_and_never_ran_is_removed_by_its_token() {
+    for joins in [true, false] {
+        let mut world = World::new();
+        let token = world.token(TokenScope::Server { id: ServerId(0) });
+        let admitted = Reply::Joined(Joined::Server { id: ServerId(1) });
+        assert!(!joins || join(&mut world, token, 1) == admitted);
+        let remove = || Action::RemoveServer { id: ServerId(1) };
+        assert_eq!(world.run(admin(), remove()).reply, Reply::Done);
+        assert!(
+            world.state.tokens.is_empty(),
+            "its certificate counts no more, and the token makes no other"
+        );
+        assert_eq!(code(&join(&mut world, token, 1)), RefusalCode::NotFound);
+        assert_eq!(code(&world.run(admin(), remove()).reply), RefusalCode::NotFound);
+    }
 }
 
 #[test]
