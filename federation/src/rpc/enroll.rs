@@ -1,7 +1,12 @@
 //! Joining by a token, and renewing by a certificate.
+//!
+//! Law: a stranger without a token's secret writes nothing, here or in the log.
+
+mod rate;
 
 use super::{Serving, invalid, refused, unexpected};
 use crate::metrics::Call;
+use rate::Rates;
 use sealane_core::command::{Action, Joined, Reply};
 use sealane_core::identity::{ClusterId, ServerId};
 use sealane_core::name::{ClusterName, TrustDomain};
@@ -10,16 +15,18 @@ use sealane_core::time::Millis;
 use sealane_proto::convert::field;
 use sealane_proto::federation::v1 as pb;
 use sealane_proto::federation::v1::enroll_server::Enroll;
+use sealane_trust::acceptor::source;
 use sealane_trust::csr::Csr;
+use sealane_trust::grpc::RemoteAddr;
 use sealane_trust::issue::Validity;
 use sealane_trust::{CertificateDer, clock, sha256};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 
-/// Joins that strangers may try in a burst, and then in a second.
-const BURST: f64 = 50.0;
-const RATE: f64 = 20.0;
+/// How long a look at the current state may take.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long a joiner waits for this server to know it.
 const SEEN: Duration = Duration::from_secs(2);
 
@@ -27,35 +34,47 @@ const SEEN: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct EnrollService {
     serving: Serving,
-    bucket: Arc<Mutex<(f64, Instant)>>,
+    rates: Arc<Mutex<Rates>>,
 }
 
 impl EnrollService {
     /// Serves with these parts.
     #[must_use]
     pub fn new(serving: Serving) -> Self {
-        EnrollService { serving, bucket: Arc::new(Mutex::new((BURST, Instant::now()))) }
+        EnrollService { serving, rates: Arc::default() }
     }
 
-    fn admit(&self) -> Result<(), Status> {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let filled = bucket.0 + now.saturating_duration_since(bucket.1).as_secs_f64() * RATE;
-        *bucket = (filled.min(BURST), now);
-        if bucket.0 < 1.0 {
-            return Err(Status::resource_exhausted("too many joins at once: try again in a second"));
+    fn admit(&self, source: IpAddr) -> Result<(), Status> {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        match rates.admit(source, Instant::now()) {
+            true => Ok(()),
+            false => {
+                Err(Status::resource_exhausted("too many joins at once from there: try again in a second"))
+            }
         }
-        bucket.0 -= 1.0;
-        Ok(())
     }
 
-    async fn joined(&self, request: pb::JoinRequest) -> Result<pb::JoinReply, Status> {
-        self.admit()?;
+    /// What a token admits. Only the token's secret opens the way into the log: what is not known here may be new, so
+    /// the look is as of now.
+    async fn scope(&self, token: &[u8; 32]) -> Result<TokenScope, Status> {
+        let known = || self.serving.replica.state().1.state.tokens.get(token).map(|t| t.scope.clone());
+        if let Some(scope) = known() {
+            return Ok(scope);
+        }
+        let end = tokio::time::Instant::now() + LOOK;
+        self.serving.replica.read_index(end).await.map_err(|e| Status::unavailable(e.to_string()))?;
+        known().ok_or_else(|| {
+            Status::not_found("there is no such join token: make one with `sealane token create`")
+        })
+    }
+
+    async fn joined(&self, source: IpAddr, request: pb::JoinRequest) -> Result<pb::JoinReply, Status> {
+        self.admit(source)?;
         let secret: [u8; 32] = field::hash(&request.secret, "secret").map_err(|e| invalid(&e))?;
         let csr = parse(&request.csr)?;
         let token = sha256(&secret);
-        let scope = self.serving.replica.state().1.state.tokens.get(&token).map(|t| t.scope.clone());
-        if matches!(scope, Some(TokenScope::Server { .. })) && self.serving.pki.root.is_none() {
+        let scope = self.scope(&token).await?;
+        if matches!(scope, TokenScope::Server { .. }) && self.serving.pki.root.is_none() {
             return Err(no_root());
         }
         let validity = self.validity();
@@ -162,7 +181,9 @@ fn no_root() -> Status {
 #[tonic::async_trait]
 impl Enroll for EnrollService {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {
-        let done = self.joined(request.into_inner()).await;
+        let remote = request.extensions().get::<RemoteAddr>().map(|remote| remote.0.ip());
+        let from = source(remote.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let done = self.joined(from, request.into_inner()).await;
         done.map(Response::new).inspect_err(|_| self.serving.metrics.error(Call::Join))
     }
 

@@ -90,6 +90,23 @@ async fn a_server_token_admits_no_cluster_and_nonsense_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_without_a_secret_writes_nothing() {
+    const TRIES: u64 = 40;
+    let bench = Bench::new().await;
+    let mut enroll = EnrollClient::new(bench.channel(1, None));
+    let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
+    let before = bench.replica(1).state().0;
+    for n in 0..TRIES {
+        let secret = vec![u8::try_from(n).unwrap(); 32];
+        let unknown = enroll.join(pb::JoinRequest { secret, csr: csr.clone() }).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    }
+    let written = bench.replica(1).state().0 - before;
+    assert!(written < TRIES / 4, "{written} entries were written meanwhile");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_opens_renew_and_nothing_else() {
     use sealane_core::time::Millis;
     use sealane_trust::issue::Validity;
