@@ -156,6 +156,19 @@ pub enum OpenError {
         /// Where the log ends.
         last: u64,
     },
+    /// The log holds another entry where the image has one that was committed.
+    #[error(
+        "the restart image has applied entry {applied} of term {term}, but the log holds another entry there: entries \
+         that were acknowledged are lost, and the server does not start. Put back the log that belongs to the image, \
+         rejoin as a new server, or, if this is the last disk of the federation, run \
+         `sealane-federation recover --force-new-cluster`"
+    )]
+    LogReplaced {
+        /// What was applied.
+        applied: u64,
+        /// In which term it was written.
+        term: u64,
+    },
     /// Neither image nor snapshot reaches to where the log begins.
     #[error(
         "the log begins at entry {first}, and no restart image and no whole snapshot reaches that far. Rejoin the \

@@ -157,7 +157,12 @@ impl Server {
             Fit::Good => {
                 Observed::restore(records.into_iter().map(Ok)).map(|m| Some((m, applied))).map_err(text)
             }
-            Fit::Older | Fit::Foreign => Ok(None),
+            Fit::Older => Ok(None),
+            Fit::Replaced => Err(format!(
+                "its image has applied entry {} of term {}, and its log holds another entry there: acknowledged \
+                 entries are lost",
+                applied.index, applied.term
+            )),
             Fit::Beyond => Err(format!(
                 "its image has applied entry {}, and its log ends at {}: acknowledged entries are lost",
                 applied.index,

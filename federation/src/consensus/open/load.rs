@@ -98,8 +98,8 @@ pub enum Fit {
     Older,
     /// It holds what the log lost.
     Beyond,
-    /// It holds what was never in this log.
-    Foreign,
+    /// It holds what another entry of the log replaced.
+    Replaced,
 }
 
 /// How an image that came as far as `at` stands to a log.
@@ -109,7 +109,7 @@ pub fn fit<L: RaftLog>(at: Position, log: &L) -> Fit {
     } else if at.index < log.truncated().index {
         Fit::Older
     } else if log.term(at.index) != Some(at.term) {
-        Fit::Foreign
+        Fit::Replaced
     } else {
         Fit::Good
     }
@@ -134,9 +134,8 @@ fn open_image<M: StateMachine>(path: &Path, log: &Wal) -> Result<(Image, Found<M
                     );
                     return Ok((image, None));
                 }
-                Fit::Foreign => {
-                    drop(image);
-                    format!("it has applied entry {} of term {}, which is not in the log", at.index, at.term)
+                Fit::Replaced => {
+                    return Err(OpenError::LogReplaced { applied: at.index, term: at.term });
                 }
                 Fit::Good => match M::restore(records.into_iter().map(Ok)) {
                     Ok(machine) => return Ok((image, Some((machine, applied)))),

@@ -201,6 +201,28 @@ async fn a_directory_is_opened_only_by_its_owner_and_only_once() {
     assert!(matches!(refused, OpenError::Marker(MarkerError::Damaged { .. })), "{refused}");
 }
 
+/// The log of another history, longer than the image: what the image has applied was replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_holds_other_entries_than_were_applied_is_refused() {
+    let (mut cluster, mut other) = (written(1, 20).await, written(1, 5).await);
+    other.stop(ONE).await;
+    // Each start begins a term.
+    other.restart(ONE).await;
+    let leader = other.leader().await;
+    for n in 0..40 {
+        leader.propose(cluster::set(&format!("o{n}"), "v")).await.unwrap();
+    }
+    other.stop(ONE).await;
+    cluster.stop(ONE).await;
+    let log = cluster.dir(ONE).join("log");
+    fs::remove_dir_all(&log).unwrap();
+    copy(&other.dir(ONE).join("log"), &log);
+    let refused = cluster.start(ONE, &Bootstrap::Restart).await.unwrap_err();
+    assert!(matches!(refused, OpenError::LogReplaced { .. }), "{refused}");
+    assert!(refused.to_string().contains("recover --force-new-cluster"));
+    assert!(!cluster.dir(ONE).join("state.damaged-1").exists(), "what is not damaged is not moved");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_lost_what_was_applied_is_refused() {
     let mut cluster = written(1, 20).await;
