@@ -37,7 +37,7 @@ async fn a_follower_takes_writes_and_serves_views() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_acknowledged_write_survives_its_leader() {
+async fn every_acknowledged_write_survives_a_leader_that_hands_over() {
     let mut bench = three().await;
     let leader = bench.leader().await;
     let follower = bench.follower().await;
