@@ -138,7 +138,7 @@ impl Down {
                     let chunk = ready!(Pin::new(&mut *tls).poll_fill_buf(cx)).map_err(broke(Side::Tls))?;
                     match chunk.len() {
                         0 => *self = Down::Closing,
-                        ..STREAM => {
+                        1..STREAM => {
                             let n = ready!(write(plain, chunk, traffic, cx))?;
                             Pin::new(&mut *tls).consume(n);
                         }
