@@ -1,7 +1,7 @@
 //! What the server answers over gRPC: agents, administrators and other servers, on one port.
 //!
 //! Law: a handler first establishes who asks, from the certificate of the connection and what the state says of it;
-//! Enroll.Join alone is open to a stranger. Handlers hold no state of their own.
+//! Enroll.Join alone is open to a stranger. Handlers hold no state of their own but counts of what they bound.
 
 mod admin;
 mod catalog;
@@ -10,6 +10,7 @@ mod enroll;
 mod export;
 mod peer;
 mod servers;
+mod streams;
 mod who;
 
 pub use admin::AdminService;

@@ -2,6 +2,7 @@
 
 use super::Serving;
 use super::export::Export;
+use super::streams::Streams;
 use crate::metrics::Call;
 use sealane_proto::federation::v1 as pb;
 use sealane_proto::federation::v1::catalog_server::Catalog;
@@ -16,13 +17,14 @@ const ANSWERS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct CatalogService {
     serving: Serving,
+    streams: Streams,
 }
 
 impl CatalogService {
     /// Serves with these parts.
     #[must_use]
     pub fn new(serving: Serving) -> Self {
-        CatalogService { serving }
+        CatalogService { serving, streams: Streams::default() }
     }
 }
 
@@ -35,12 +37,13 @@ impl Catalog for CatalogService {
         request: Request<Streaming<pb::ExportRequest>>,
     ) -> Result<Response<Self::ExportStream>, Status> {
         let agent = self.serving.agent(&request)?;
+        let place = self.streams.enter(&agent)?;
         let (answers, stream) = mpsc::channel(ANSWERS);
         let serving = self.serving.clone();
         let guard = serving.metrics.stream(Call::Export);
         let requests = request.into_inner();
         tokio::spawn(async move {
-            let _guard = guard;
+            let _ends_with_it = (guard, place);
             let cluster = agent.name.clone();
             tokio::select! {
                 ended = Export::new(serving.clone(), agent, requests, answers.clone()).run() => {

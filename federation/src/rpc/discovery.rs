@@ -3,6 +3,7 @@
 //! One delta at a time is on its way into the connection; what a slow client has not taken stays a place in the
 //! channel, where a newer value replaces the older.
 
+use super::streams::Streams;
 use super::{AgentIdentity, Serving, invalid};
 use crate::metrics::{Call, ViewMessage};
 use crate::publish::{NotMember, PullError, ResumeError, Watcher};
@@ -32,13 +33,14 @@ const PROGRESS: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct DiscoveryService {
     serving: Serving,
+    streams: Streams,
 }
 
 impl DiscoveryService {
     /// Serves with these parts.
     #[must_use]
     pub fn new(serving: Serving) -> Self {
-        DiscoveryService { serving }
+        DiscoveryService { serving, streams: Streams::default() }
     }
 }
 
@@ -53,13 +55,14 @@ impl Discovery for DiscoveryService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let agent = self.serving.agent(&request)?;
+        let place = self.streams.enter(&agent)?;
         // One delta waits here, the next is made when it was taken.
         let (answers, stream) = mpsc::channel(1);
         let serving = self.serving.clone();
         let guard = serving.metrics.stream(Call::Watch);
         let requests = request.into_inner();
         tokio::spawn(async move {
-            let _guard = guard;
+            let _ends_with_it = (guard, place);
             let cluster = agent.name.clone();
             let watch = Watch { serving: serving.clone(), agent, requests, answers: answers.clone() };
             tokio::select! {

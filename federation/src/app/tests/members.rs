@@ -107,6 +107,28 @@ async fn a_stranger_without_a_secret_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_has_a_few_streams_of_a_kind_and_no_more() {
+    const MOST: usize = 4;
+    let bench = Bench::new().await;
+    let (east, west) = (bench.member(1, "east").await, bench.member(1, "west").await);
+    let mut watching = Vec::new();
+    for _ in 0..MOST {
+        watching.push(east.watch(&bench, 1, subscribe(&bench)).await.unwrap());
+    }
+    let refused = east.watch(&bench, 1, subscribe(&bench)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("cluster east has 4 streams"), "{refused}");
+    west.watch(&bench, 1, subscribe(&bench)).await.expect("another cluster has its own");
+    let _session = east.session(&bench, 1, 1).await.expect("another kind has its own");
+    watching.pop();
+    super::bench::eventually("a place that was given back", || async {
+        east.watch(&bench, 1, subscribe(&bench)).await.ok()
+    })
+    .await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_opens_renew_and_nothing_else() {
     use sealane_core::time::Millis;
     use sealane_trust::issue::Validity;
