@@ -17,6 +17,7 @@ pub use serve::{Listeners, Running, Settings, start, start_with};
 
 use crate::args::{Args, Command, RunArgs};
 use crate::consensus::node::NodeConfig;
+use crate::store::log::wal::WalConfig;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,7 +44,8 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
     let defaults = NodeConfig::default();
     let tail_entries = defaults.tail_entries.min(args.snapshot_entries / 2);
     let node = NodeConfig { snapshot_entries: args.snapshot_entries, tail_entries, ..defaults };
-    let settings = Settings { node, certificate_ttl: args.certificate_ttl };
+    let wal = WalConfig { segment_bytes: args.segment_bytes, ..WalConfig::default() };
+    let settings = Settings { node, wal, certificate_ttl: args.certificate_ttl };
     let mut running = start_with(directory, listeners, settings).await?;
     tracing::info!(
         address = %running.address,

@@ -108,6 +108,10 @@ pub struct RunArgs {
     /// servers that were away for a short time.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
     pub snapshot_entries: u64,
+    /// The size of the files that the log is made of. One is filled with zeros ahead of its use; what is cut off the
+    /// log is given back to the disk by whole files.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(4096..=1 << 30))]
+    pub segment_bytes: u64,
     /// How long the certificates of agents and of this server last: 2s to 7d; renewed at half of it.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = certificate_ttl)]
     pub certificate_ttl: Duration,

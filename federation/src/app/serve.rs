@@ -14,6 +14,7 @@ use crate::pki::{LEAST_BETWEEN, LOOK, MEMBER_VALIDITY, Pki, RENEW_GRACE};
 use crate::publish::Publisher;
 use crate::rest;
 use crate::rpc::{self, Serving};
+use crate::store::log::wal::WalConfig;
 use crate::writer::Writer;
 use sealane_core::identity::Principal;
 use sealane_core::state::State;
@@ -105,13 +106,15 @@ pub async fn start(directory: Directory, listeners: Listeners) -> anyhow::Result
 pub struct Settings {
     /// Sizes and times of the consensus.
     pub node: NodeConfig,
+    /// Sizes of the log.
+    pub wal: WalConfig,
     /// How long the certificates of agents and of this server last.
     pub certificate_ttl: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { node: NodeConfig::default(), certificate_ttl: MEMBER_VALIDITY }
+        Settings { node: NodeConfig::default(), wal: WalConfig::default(), certificate_ttl: MEMBER_VALIDITY }
     }
 }
 
@@ -148,11 +151,10 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
 }
 
 async fn assemble(directory: &Directory, settings: Settings) -> anyhow::Result<Serving> {
-    let Settings { node, certificate_ttl } = settings;
     let me = &directory.identity;
-    let pki = Arc::new(Pki::load(&directory.path, me.server)?.issuing_for(certificate_ttl)?);
+    let pki = Arc::new(Pki::load(&directory.path, me.server)?.issuing_for(settings.certificate_ttl)?);
     let peers = Peers::new(pki.identity.clone(), pki.bundle.clone(), me.peers.clone());
-    let replica = open_replica(directory, node, peers.clone()).await?;
+    let replica = open_replica(directory, &settings, peers.clone()).await?;
     peers.attach(replica.clone());
     let metrics = Metrics::new();
     let writer = Writer::new(replica.clone(), peers.clone(), metrics.clone());
@@ -176,11 +178,12 @@ async fn assemble(directory: &Directory, settings: Settings) -> anyhow::Result<S
 
 async fn open_replica(
     directory: &Directory,
-    node: NodeConfig,
+    settings: &Settings,
     peers: Arc<Peers>,
 ) -> anyhow::Result<Replica<Machine>> {
     let me = &directory.identity;
-    let config = Config { node, ..Config::new(directory.storage(), me.server, me.federation) };
+    let Settings { node, wal, .. } = *settings;
+    let config = Config { node, wal, ..Config::new(directory.storage(), me.server, me.federation) };
     let runtime = Handle::current();
     let dial = Arc::new(move |server| peers.channel(server).ok());
     let opened = tokio::task::spawn_blocking(move || {

@@ -149,6 +149,7 @@ impl Export {
         message: pb::ExportRequest,
         window: &mut Window,
     ) -> Result<(), Status> {
+        self.current(session)?;
         self.serving.leasing.heard(self.agent.id, session);
         match message.kind {
             Some(Kind::Heartbeat(beat)) => {
@@ -169,6 +170,17 @@ impl Export {
             }
             Some(Kind::Open(_)) => Err(Status::invalid_argument("the session is open already")),
             None => Err(Status::invalid_argument("kind: is missing, or of a newer protocol")),
+        }
+    }
+
+    /// Who was shut out is told so by the answer to its next heartbeat, not only when it has something to write.
+    fn current(&self, session: SessionId) -> Result<(), Status> {
+        let machine = self.serving.replica.state();
+        let cluster = machine.1.state.clusters.get(&self.agent.id);
+        let cluster = cluster.ok_or_else(|| ended(&CatalogError::NotMember))?;
+        match &cluster.session {
+            Some(current) if current.id == session => Ok(()),
+            _ => Err(ended(&CatalogError::Fenced)),
         }
     }
 

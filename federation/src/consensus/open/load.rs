@@ -25,9 +25,10 @@ pub(super) struct Loaded<M> {
 }
 
 pub(super) fn load<M: StateMachine>(layout: &Layout, config: &Config) -> Result<Loaded<M>, OpenError> {
-    let log = Wal::open(&layout.log(), config.wal)?;
     let snapshots = layout.snapshots();
     snapshot::remove_unfinished(&snapshots)?;
+    let named = snapshot::list(&snapshots)?;
+    let log = Wal::open(&layout.log(), config.wal, || whole(&named))?;
     let files = usable(&snapshots, &log)?;
     let (mut image, found) = open_image::<M>(&layout.state(), &log)?;
     let (machine, applied) = match found {
@@ -40,6 +41,12 @@ pub(super) fn load<M: StateMachine>(layout: &Layout, config: &Config) -> Result<
     };
     let snapshot = latest(&files);
     Ok(Loaded { log, machine, applied, image, snapshot })
+}
+
+/// The places that whole snapshots cover, oldest first.
+fn whole(named: &[Named]) -> Vec<Position> {
+    let verified = named.iter().filter_map(|file| snapshot::verify(&file.path).ok());
+    verified.map(|header| header.position()).collect()
 }
 
 /// The snapshots that the log goes on from, oldest first. What is beyond the log came from a leader and was never

@@ -218,21 +218,53 @@ impl Wal {
     }
 
     /// Opens a log, cuts a torn tail, refuses damage.
-    pub(crate) fn open(dir: &Path, config: WalConfig) -> Result<Self, LogError> {
-        let (mut wal, damage) = Self::read(dir, config)?;
-        match damage {
-            Some(damage) => Err(damage),
-            None => {
-                if std::mem::take(&mut wal.torn) {
-                    let current = wal.current()?;
-                    tracing::warn!(path = %current.path().display(), at = wal.end, "cut the tail that a crash tore");
-                    current.cut(wal.end)?;
-                }
-                wal.index.evict(config.cache_bytes);
-                wal.spare = Some(Spare::start(dir, config.segment_bytes.max(4096)));
-                Ok(wal)
-            }
+    ///
+    /// `covered` gives the places that whole snapshots cover, oldest first. It is asked only when the oldest segments
+    /// are gone: where such a place reaches to what is left, the log goes on from there.
+    pub(crate) fn open(
+        dir: &Path,
+        config: WalConfig,
+        covered: impl FnOnce() -> Vec<Position>,
+    ) -> Result<Self, LogError> {
+        let (mut wal, mut damage) = Self::read(dir, config)?;
+        let bridge = if wal.lacks_beginning() { wal.bridge(&covered()) } else { None };
+        if bridge.is_some() {
+            damage = None;
         }
+        if let Some(damage) = damage {
+            return Err(damage);
+        }
+        if std::mem::take(&mut wal.torn) {
+            let current = wal.current()?;
+            tracing::warn!(path = %current.path().display(), at = wal.end, "cut the tail that a crash tore");
+            current.cut(wal.end)?;
+        }
+        wal.index.evict(config.cache_bytes);
+        wal.spare = Some(Spare::start(dir, config.segment_bytes.max(4096)));
+        if let Some(to) = bridge {
+            let (first, truncated) = (wal.index.first, wal.index.truncated.index);
+            tracing::warn!(
+                first,
+                truncated,
+                snapshot = to.index,
+                "the oldest log segments are gone; a snapshot covers what they held, and the log goes on from it"
+            );
+            wal.cut_below(to)?;
+        }
+        Ok(wal)
+    }
+
+    /// Whether entries after the truncation point are missing before those that are there.
+    fn lacks_beginning(&self) -> bool {
+        !self.index.slots.is_empty() && self.index.first > self.index.truncated.index + 1
+    }
+
+    /// The first of these places, all of them committed, from which what is left of the log goes on without a gap.
+    fn bridge(&self, covered: &[Position]) -> Option<Position> {
+        let index = &self.index;
+        let before = |at: &Position| at.index + 1 == index.first;
+        let within = |at: &Position| index.slot(at.index).is_some_and(|slot| slot.term == at.term);
+        covered.iter().find(|at| before(at) || within(at)).copied()
     }
 
     /// Reads what can be read and changes nothing. For `recover` alone.
@@ -273,9 +305,15 @@ impl Wal {
         if self.sequence < 2 {
             return Some(damaged("it holds no frame".into()));
         }
-        if !index.slots.is_empty() && index.first != index.truncated.index + 1 {
+        if self.lacks_beginning() {
             let (first, after) = (index.first, index.truncated.index);
-            return Some(damaged(format!("its first entry is {first}, and it was truncated at {after}")));
+            return Some(damaged(format!(
+                "its first entry is {first}, it was truncated at {after}, and no whole snapshot covers what is between"
+            )));
+        }
+        let (commit, last) = (index.hard_state.commit, index.last().index);
+        if commit > last {
+            return Some(damaged(format!("entry {commit} was committed, and it ends at {last}")));
         }
         None
     }
@@ -341,7 +379,8 @@ impl Wal {
     ) -> Result<Written, LogError> {
         self.flush()?;
         let mut built = build(None);
-        let len = self.current()?.len;
+        // A segment of an earlier run may be larger than they are now.
+        let len = self.current()?.len.min(self.config.segment_bytes.max(4096));
         if self.end + built.size() as u64 > len {
             built = build(Some((&self.index.hard_state, self.index.truncated)));
             self.rotate(built.size() as u64)?;
@@ -402,6 +441,14 @@ impl Wal {
             self.drop_segments()?;
         }
         Ok(())
+    }
+
+    /// Forgets entries up to a place, durably.
+    fn cut_below(&mut self, to: Position) -> Result<(), LogError> {
+        self.append(|checkpoint| Builder::truncation(to, checkpoint))?;
+        self.flush()?;
+        self.index.truncate(to);
+        self.drop_segments()
     }
 
     /// Removes the oldest segments that hold no entry of the log any more.
@@ -491,13 +538,7 @@ impl RaftLog for Wal {
         }
         let missing = || LogError::Misuse(format!("forget entries up to {index}, which it has not"));
         let term = self.term(index).ok_or_else(missing)?;
-        let to = Position { index, term };
-        self.guard(|wal| {
-            wal.append(|checkpoint| Builder::truncation(to, checkpoint))?;
-            wal.flush()?;
-            wal.index.truncate(to);
-            wal.drop_segments()
-        })
+        self.guard(|wal| wal.cut_below(Position { index, term }))
     }
 
     fn bytes(&self) -> u64 {

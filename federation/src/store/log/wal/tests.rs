@@ -26,6 +26,10 @@ fn create(dir: &Path) -> Wal {
     Wal::create(dir, SMALL, base(), &hard_state(1, 0, 1), 7).unwrap()
 }
 
+fn open(dir: &Path) -> Result<Wal, LogError> {
+    Wal::open(dir, SMALL, Vec::new)
+}
+
 fn append(wal: &mut Wal, range: std::ops::Range<u64>, term: u64, len: usize) {
     for index in range {
         let entries = vec![entry(index, term, &vec![index as u8; len])];
@@ -115,10 +119,11 @@ fn batch_of(op: &Op, model: &Model, term: u64) -> Option<Batch> {
             let entries = (first..first + count).map(|i| entry(i, term, &vec![i as u8; *size])).collect();
             Some(Batch { entries, hard_state: Some(hard_state(term, 1, 1)), ..Batch::default() })
         }
-        Op::HardState => Some(Batch { hard_state: Some(hard_state(term, 2, 3)), ..Batch::default() }),
+        Op::HardState => Some(Batch { hard_state: Some(hard_state(term, 2, 1)), ..Batch::default() }),
         Op::Reset { ahead } => {
-            let reset = Some(Position { index: model.last() + ahead, term });
-            Some(Batch { reset, hard_state: Some(hard_state(term, 0, 9)), ..Batch::default() })
+            let index = model.last() + ahead;
+            let (reset, hard_state) = (Some(Position { index, term }), Some(hard_state(term, 0, index)));
+            Some(Batch { reset, hard_state, ..Batch::default() })
         }
         Op::Compact { .. } | Op::Reopen => None,
     }
@@ -144,7 +149,7 @@ proptest! {
                 }
             } else {
                 drop(wal);
-                wal = Wal::open(dir.path(), SMALL).unwrap();
+                wal = open(dir.path()).unwrap();
             }
             prop_assert_eq!(&Model::of(&wal), &model);
             prop_assert!(wal.index.cached_bytes <= SMALL.cache_bytes.max(800), "{}", wal.index.cached_bytes);
@@ -176,12 +181,12 @@ proptest! {
         let bytes = fs::read(&path).unwrap();
         let whole = bytes.get(from as usize..).and_then(|_| frame::parse(&bytes, from as usize, Segment::open(&path).unwrap().0.salt));
         prop_assume!(whole.is_none());
-        let mut wal = Wal::open(dir.path(), SMALL).unwrap();
+        let mut wal = open(dir.path()).unwrap();
         prop_assert_eq!(&Model::of(&wal), &before);
         append(&mut wal, 2 + writes..9 + writes, 3, size);
         let after = Model::of(&wal);
         drop(wal);
-        prop_assert_eq!(Model::of(&Wal::open(dir.path(), SMALL).unwrap()), after);
+        prop_assert_eq!(Model::of(&open(dir.path()).unwrap()), after);
     }
 
     /// A flipped bit anywhere that was acknowledged and followed is refused.
@@ -199,7 +204,7 @@ proptest! {
         let offset = (bytes.len() as f64 * (at * 7.0).fract()) as usize;
         bytes[offset] ^= 1 << bit;
         fs::write(path, &bytes).unwrap();
-        match Wal::open(dir.path(), SMALL) {
+        match open(dir.path()) {
             Err(LogError::Damaged { .. } | LogError::Format { .. }) => {}
             Err(other) => prop_assert!(false, "{other}"),
             // Padding and zeros after the last frame say nothing, and a last frame may count as torn.
@@ -225,7 +230,7 @@ fn a_broken_frame_before_a_whole_one_names_the_place_and_the_way_out() {
     drop(wal);
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.write_all_at(&[0xff; 4], at + 30).unwrap();
-    let error = Wal::open(dir.path(), SMALL).unwrap_err();
+    let error = open(dir.path()).unwrap_err();
     let LogError::Damaged { offset, .. } = &error else { panic!("{error}") };
     assert_eq!(*offset, at);
     assert!(error.to_string().contains("sealane-federation recover --force-new-cluster"), "{error}");
@@ -243,8 +248,77 @@ fn a_missing_segment_is_refused() {
     drop(wal);
     let paths = segment::list(dir.path()).unwrap();
     fs::remove_file(&paths[1]).unwrap();
-    let error = Wal::open(dir.path(), SMALL).unwrap_err();
+    let error = open(dir.path()).unwrap_err();
     assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+}
+
+/// A log of entries 2 to 39 whose oldest two segments are gone; which entry comes first now.
+fn beheaded(dir: &Path) -> u64 {
+    let mut wal = create(dir);
+    append(&mut wal, 2..40, 2, 500);
+    let third = *wal.segments.keys().nth(2).unwrap();
+    let first = (2..40).find(|i| wal.index.slot(*i).unwrap().segment == third).unwrap();
+    drop(wal);
+    for path in &segment::list(dir).unwrap()[..2] {
+        fs::remove_file(path).unwrap();
+    }
+    first
+}
+
+#[test]
+fn without_its_oldest_segments_a_log_goes_on_from_a_snapshot_that_covers_them() {
+    for beyond in [0, 1, 5] {
+        let dir = tempfile::tempdir().unwrap();
+        let first = beheaded(dir.path());
+        let at = |index, term| Position { index, term };
+        let place = at(first - 1 + beyond, 2);
+        // Too old, of another history, beyond the end: none of these covers what is missing.
+        for useless in [at(first - 2, 2), at(first + 1, 1), at(40, 2)] {
+            let error = Wal::open(dir.path(), SMALL, || vec![useless]).unwrap_err();
+            assert!(matches!(error, LogError::Damaged { .. }), "{useless:?}: {error}");
+        }
+        let mut wal = Wal::open(dir.path(), SMALL, || vec![at(first - 2, 2), place, at(39, 2)]).unwrap();
+        assert_eq!((wal.truncated(), wal.last()), (place, at(39, 2)));
+        let kept: Vec<Entry> = (place.index + 1..40).map(|i| entry(i, 2, &[i as u8; 500])).collect();
+        assert_eq!(Model::of(&wal).entries, kept);
+        append(&mut wal, 40..45, 3, 500);
+        let whole = Model::of(&wal);
+        drop(wal);
+        assert_eq!(Model::of(&open(dir.path()).unwrap()), whole, "and once for all");
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_committed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wal = create(dir.path());
+    append(&mut wal, 2..20, 2, 500);
+    // Votes, until a segment begins with one and holds no entry.
+    let before = wal.current;
+    while wal.current == before {
+        wal.write(&Batch { hard_state: Some(hard_state(3, 1, 19)), ..Batch::default() }).unwrap();
+    }
+    drop(wal);
+    let paths = segment::list(dir.path()).unwrap();
+    for path in &paths[..paths.len() - 1] {
+        fs::remove_file(path).unwrap();
+    }
+    let covered = || vec![Position { index: 19, term: 2 }];
+    let error = Wal::open(dir.path(), SMALL, covered).unwrap_err();
+    assert!(error.to_string().contains("entry 19 was committed, and it ends at 1"), "{error}");
+}
+
+#[test]
+fn segments_of_an_earlier_size_are_used_up_to_the_size_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = WalConfig { segment_bytes: 1 << 20, ..SMALL };
+    drop(Wal::create(dir.path(), large, base(), &hard_state(1, 0, 1), 7).unwrap());
+    let mut wal = open(dir.path()).unwrap();
+    append(&mut wal, 2..40, 2, 500);
+    assert!(wal.segments.len() > 3, "{}", wal.segments.len());
+    let whole = Model::of(&wal);
+    drop(wal);
+    assert_eq!(Model::of(&open(dir.path()).unwrap()), whole);
 }
 
 #[test]
@@ -254,7 +328,7 @@ fn an_emptied_directory_is_refused() {
     for path in segment::list(dir.path()).unwrap() {
         fs::remove_file(path).unwrap();
     }
-    assert!(matches!(Wal::open(dir.path(), SMALL), Err(LogError::Damaged { .. })));
+    assert!(matches!(open(dir.path()), Err(LogError::Damaged { .. })));
 }
 
 #[test]
@@ -290,7 +364,7 @@ fn a_batch_larger_than_a_segment_has_one_of_its_own() {
     append(&mut wal, 3..9, 2, 100);
     let whole = Model::of(&wal);
     drop(wal);
-    assert_eq!(Model::of(&Wal::open(dir.path(), SMALL).unwrap()), whole);
+    assert_eq!(Model::of(&open(dir.path()).unwrap()), whole);
 }
 
 #[test]
@@ -304,7 +378,7 @@ fn compaction_gives_the_disk_back_and_keeps_the_hard_state() {
     let after = segment::list(dir.path()).unwrap().len();
     assert!(before > 15 && after < 4, "{before} {after}");
     drop(wal);
-    let wal = Wal::open(dir.path(), SMALL).unwrap();
+    let wal = open(dir.path()).unwrap();
     assert_eq!((wal.hard_state(), wal.truncated()), (hard_state(5, 3, 1), Position { index: 190, term: 5 }));
     assert_eq!((wal.term(190), wal.term(189), wal.last().index), (Some(5), None, 199));
 }
