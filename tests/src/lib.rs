@@ -7,6 +7,8 @@ pub mod binary;
 pub mod flood;
 pub mod forge;
 pub mod impostor;
+pub mod power;
+pub mod shim;
 pub mod sim;
 pub mod uplink;
 

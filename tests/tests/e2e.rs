@@ -7,8 +7,12 @@ mod agent;
 mod capture;
 #[path = "e2e/demo.rs"]
 mod demo;
+#[path = "e2e/durability.rs"]
+mod durability;
 #[path = "e2e/explain.rs"]
 mod explain;
+#[path = "e2e/exports.rs"]
+mod exports;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/identity.rs"]

@@ -1,7 +1,7 @@
 //! Federation servers on this machine.
 
 use super::lab::Lab;
-use super::process::Process;
+use super::process::{Launcher, Process};
 use super::wait;
 use crate::client::StatusClient;
 use crate::context::Context as AdminContext;
@@ -41,27 +41,43 @@ pub struct Federation {
     pub servers: Vec<Server>,
     /// The administrator's context directory.
     pub context: PathBuf,
+    /// Environment variables of the servers and of the commands that make them.
+    pub environment: Vec<(String, String)>,
     options: Vec<String>,
 }
 
 impl Federation {
+    /// Makes a federation of one server that does not run yet, but will with some options of `sealane federation run`.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub async fn init(lab: &Lab, options: &[&str], environment: Vec<(String, String)>) -> Result<Self> {
+        let context = lab.path().join("admin");
+        let options = options.iter().map(|o| (*o).to_owned()).collect();
+        let mut federation =
+            Federation { lab: lab.clone(), servers: Vec::new(), context, environment, options };
+        let server = federation.next_server();
+        let mut arguments = words(&["federation", "init"]);
+        arguments.extend(server.placement());
+        arguments.extend([OsString::from("--admin-out"), federation.context.clone().into()]);
+        federation.launcher().run(&arguments).await?;
+        federation.servers.push(server);
+        Ok(federation)
+    }
+
     /// Founds a federation of one server, and runs it with some options of `sealane federation run`.
     ///
     /// # Errors
     /// When any of the commands fails.
     pub async fn found(lab: &Lab, options: &[&str]) -> Result<Self> {
-        let context = lab.path().join("admin");
-        let options = options.iter().map(|o| (*o).to_owned()).collect();
-        let mut federation = Federation { lab: lab.clone(), servers: Vec::new(), context, options };
-        let server = federation.next_server();
-        let mut arguments = words(&["federation", "init"]);
-        arguments.extend(server.placement());
-        arguments.extend([OsString::from("--admin-out"), federation.context.clone().into()]);
-        lab.launcher().run(&arguments).await?;
-        federation.servers.push(server);
+        let mut federation = Self::init(lab, options, Vec::new()).await?;
         federation.start(0).await?;
         federation.leader().await?;
         Ok(federation)
+    }
+
+    fn launcher(&self) -> Launcher {
+        self.lab.launcher().with(&self.environment)
     }
 
     /// Founds one and joins servers until there are `count`.
@@ -90,17 +106,25 @@ impl Federation {
     /// # Errors
     /// When any of the commands fails.
     pub async fn join(&mut self) -> Result<usize> {
+        let at = self.admit().await?;
+        self.start(at).await?;
+        Ok(at)
+    }
+
+    /// Adds a server by a token; it does not run yet.
+    ///
+    /// # Errors
+    /// When any of the commands fails.
+    pub async fn admit(&mut self) -> Result<usize> {
         let server = self.next_server();
         let token = self.lab.path().join(format!("{}.token", server.name));
         self.sealane(&["token", "create", "--server", "--out", &token.to_string_lossy()]).await?;
         let mut arguments = words(&["federation", "join"]);
         arguments.extend(server.placement());
         arguments.extend([OsString::from("--token-file"), token.into()]);
-        self.lab.launcher().run(&arguments).await?;
+        self.launcher().run(&arguments).await?;
         self.servers.push(server);
-        let at = self.servers.len() - 1;
-        self.start(at).await?;
-        Ok(at)
+        Ok(self.servers.len() - 1)
     }
 
     /// Waits until that many servers vote.
@@ -149,12 +173,13 @@ impl Federation {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(&mut self, at: usize) -> Result<()> {
+        let launcher = self.launcher();
         let server = &mut self.servers[at];
         let mut arguments = words(&["federation", "run", "--dir"]);
         arguments.push(server.directory.clone().into());
         arguments.extend([OsString::from("--metrics-listen"), server.metrics.to_string().into()]);
         arguments.extend(self.options.iter().map(OsString::from));
-        let process = server.process.insert(self.lab.launcher().start(&server.name, &arguments)?);
+        let process = server.process.insert(launcher.start(&server.name, &arguments)?);
         process.ready().await
     }
 

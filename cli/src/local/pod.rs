@@ -155,7 +155,7 @@ impl Pod {
         }
         arguments.extend(site.spec().proxies.iter().chain(&spec.options).map(OsString::from));
         let name = format!("{}-{}-sidecar", self.cluster, spec.name);
-        self.sidecar.insert(self.lab.launcher().start(&name, &arguments)?).ready().await
+        self.sidecar.insert(site.launcher().start(&name, &arguments)?).ready().await
     }
 
     /// Starts the relay before its sidecar, if it has one.

@@ -45,13 +45,21 @@ pub struct Launcher {
     binary: PathBuf,
     logs: PathBuf,
     filter: String,
+    variables: Vec<(String, String)>,
 }
 
 impl Launcher {
     /// A launcher of `binary` whose children log to files in `logs`, with the given tracing filter.
     #[must_use]
     pub fn new(binary: PathBuf, logs: PathBuf, filter: &str) -> Self {
-        Launcher { binary, logs, filter: filter.to_owned() }
+        Launcher { binary, logs, filter: filter.to_owned(), variables: Vec::new() }
+    }
+
+    /// The same, whose children have these environment variables too.
+    #[must_use]
+    pub fn with(&self, variables: &[(String, String)]) -> Self {
+        let variables = self.variables.iter().chain(variables).cloned().collect();
+        Launcher { variables, ..self.clone() }
     }
 
     /// Where the logs are.
@@ -68,6 +76,7 @@ impl Launcher {
             .env_remove("SEALANE_CONTEXT")
             .env("SEALANE_LOG", &self.filter)
             .env("NO_COLOR", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env(DIE_WITH_PARENT, std::process::id().to_string())
             // Of its own group, so that the terminal's Ctrl-C goes to the one who cleans up.
             .process_group(0);
