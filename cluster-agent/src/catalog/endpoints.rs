@@ -1,10 +1,10 @@
 //! The endpoints of a service: its slices joined with pods and nodes.
 
 use super::Own;
-use crate::index::{Index, Pod, PodKey, Slice, SliceEndpoint, SliceKey};
+use crate::index::{Index, Node, Pod, PodKey, Slice, SliceEndpoint, SliceKey};
 use sealane_core::endpoint::{Endpoint, Locality};
 use sealane_core::identity::SpiffeId;
-use sealane_core::name::{EndpointId, PortName, ServiceKey};
+use sealane_core::name::{EndpointId, NetworkName, PortName, ServiceKey};
 use sealane_core::service::{ExportSpec, IpFamily};
 use std::collections::BTreeMap;
 
@@ -96,22 +96,35 @@ fn endpoint(
         spiffe_id: pod.map(identity),
         inbound_port: pod.and_then(|(_, pod)| pod.inbound_port),
         hostname: given.hostname.clone(),
-        network: None,
+        network: network(index, given, pod),
     }
 }
 
-/// By its node's labels, else its slice's zone, else the cluster's own.
-fn locality(index: &Index, own: &Own, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -> Locality {
+/// Its pod's, else its node's; `None` is the cluster's.
+fn network(index: &Index, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -> Option<NetworkName> {
+    let of_pod = pod.and_then(|(_, pod)| pod.network.clone());
+    of_pod.or_else(|| node(index, given, pod).and_then(|node| node.network.clone()))
+}
+
+fn node<'a>(index: &'a Index, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -> Option<&'a Node> {
     let name = given.node.as_ref().or(pod.and_then(|(_, pod)| pod.node.as_ref()));
-    let node = name.and_then(|n| index.nodes.get(n));
-    let or_default = |region: Option<_>, zone: Option<_>| Locality {
-        region: region.or_else(|| own.locality.region.clone()),
-        zone: zone.or_else(|| own.locality.zone.clone()),
-    };
-    or_default(
-        node.and_then(|n| n.region.clone()),
-        node.and_then(|n| n.zone.clone()).or_else(|| given.zone.clone()),
-    )
+    name.and_then(|n| index.nodes.get(n))
+}
+
+/// By its node's labels, else its slice's zone, else the cluster's own: region and zone come from one of them, because a
+/// zone belongs to its region. Only where a zone is said alone, and the cluster's own region may hold it, they meet.
+fn locality(index: &Index, own: &Own, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -> Locality {
+    let node = node(index, given, pod);
+    let region = node.and_then(|n| n.region.clone());
+    let zone = node.and_then(|n| n.zone.clone());
+    match (region, zone.or_else(|| given.zone.clone().filter(|_| node.is_none_or(|n| n.region.is_none())))) {
+        (Some(region), zone) => Locality { region: Some(region), zone },
+        (None, Some(zone)) => {
+            let holds = own.locality.zone.as_ref().is_none_or(|own| *own == zone);
+            Locality { region: own.locality.region.clone().filter(|_| holds), zone: Some(zone) }
+        }
+        (None, None) => own.locality.clone(),
+    }
 }
 
 /// The target port of each Service port that the slice serves: they have the same name and protocol.

@@ -82,6 +82,7 @@ fn pod(uid: Option<&str>) -> Part {
         ips: vec!["10.1.0.1".parse().unwrap()],
         node: Some("n1".to_owned()),
         inbound_port: Some(15008),
+        network: None,
     };
     Part::Pod(PodKey { namespace: key().namespace, name: "web-0".to_owned() }, pod)
 }
@@ -115,7 +116,7 @@ fn an_export_is_its_service_with_endpoints_of_slices_pods_and_nodes() {
     assert!(cluster.put(export()));
     assert!(cluster.put(slice(vec![endpoint("10.1.0.1", Some("web-0")), endpoint("10.1.0.2", None)])));
     assert!(cluster.put(pod(Some("6b1f"))));
-    let node = Node { region: topology("r1"), zone: topology("z1") };
+    let node = Node { region: topology("r1"), zone: topology("z1"), network: None };
     assert!(cluster.put(Part::Node("n1".to_owned(), node.clone())));
     assert!(!cluster.put(Part::Node("n1".to_owned(), node)));
 
@@ -190,4 +191,62 @@ fn the_interest_is_the_namespaces_that_exist() {
     assert!(cluster.put(namespace("shop")));
     assert!(!cluster.put(namespace("shop")));
     assert_eq!(*cluster.catalog.interest, BTreeSet::from([Namespace::parse("shop").unwrap()]));
+}
+
+/// The endpoint of pod `web-0`, which is on node `n1`.
+fn placed(cluster: &Cluster) -> Endpoint {
+    cluster.catalog.shards[&key()].backends[&endpoint_id("6b1f")].endpoint.clone()
+}
+
+#[test]
+fn a_pods_network_is_its_annotations_else_its_nodes_else_its_clusters() {
+    let mut cluster = Cluster::new();
+    for part in [facts(ServiceKind::ClusterIp), export(), slice(vec![endpoint("10.1.0.1", Some("web-0"))])] {
+        cluster.put(part);
+    }
+    cluster.put(pod(Some("6b1f")));
+    assert_eq!(placed(&cluster).network, None);
+    let lan: Option<NetworkName> = Some("lan".parse().unwrap());
+    cluster.put(Part::Node("n1".to_owned(), Node { network: lan.clone(), ..Node::default() }));
+    assert_eq!(placed(&cluster).network, lan);
+    let Part::Pod(at, facts) = pod(Some("6b1f")) else { unreachable!() };
+    let vpn: Option<NetworkName> = Some("vpn".parse().unwrap());
+    cluster.put(Part::Pod(at, Pod { network: vpn.clone(), ..facts }));
+    assert_eq!(placed(&cluster).network, vpn);
+}
+
+#[test]
+fn a_zone_is_never_joined_with_the_region_of_something_else() {
+    // The node's region and zone, the slice's zone, the cluster's own; and what comes of it.
+    let table = [
+        (("r1", "z1"), "zs", ("r0", "z0"), ("r1", "z1")),
+        (("r1", ""), "zs", ("r0", "z0"), ("r1", "")),
+        (("", "z1"), "zs", ("r0", "z0"), ("", "z1")),
+        (("", "z0"), "zs", ("r0", "z0"), ("r0", "z0")),
+        (("", ""), "zs", ("r0", "z0"), ("", "zs")),
+        (("", ""), "zs", ("r0", ""), ("r0", "zs")),
+        (("", ""), "", ("r0", "z0"), ("r0", "z0")),
+    ];
+    let name = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
+    let locality = |(region, zone): (&str, &str)| Locality { region: name(region), zone: name(zone) };
+    for (node, zone, own_place, expected) in table {
+        let mut index = Index::default();
+        let given = SliceEndpoint { zone: name(zone), ..endpoint("10.1.0.1", Some("web-0")) };
+        let node = Node { region: name(node.0), zone: name(node.1), network: None };
+        let own = Own { locality: locality(own_place), ..own() };
+        let parts = [
+            facts(ServiceKind::ClusterIp),
+            export(),
+            slice(vec![given]),
+            pod(Some("6b1f")),
+            Part::Node("n1".to_owned(), node.clone()),
+        ];
+        let mut catalog = Catalog::default();
+        for part in parts {
+            let touched = index.apply(Change::Put(part));
+            catalog.update(&index, &own, &touched);
+        }
+        let found = placed(&Cluster { index, catalog }).locality;
+        assert_eq!(found, locality(expected), "{node:?} {zone} {own_place:?}");
+    }
 }

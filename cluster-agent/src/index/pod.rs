@@ -2,12 +2,16 @@
 
 use super::{FieldError, name_of, namespace_of};
 use k8s_openapi::api::core::v1 as core_v1;
-use sealane_core::name::{Namespace, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sealane_core::name::{Namespace, NetworkName, ServiceAccount};
 use std::fmt;
 use std::net::IpAddr;
 
 /// The annotation that names the port of a pod's inbound proxy.
 pub const INBOUND_PORT: &str = "sealane.dev/inbound-port";
+
+/// The annotation of a pod or a node that names its network, where that is not its cluster's.
+pub(super) const NETWORK: &str = "sealane.dev/network";
 
 /// Which pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +41,8 @@ pub struct Pod {
     pub node: Option<String>,
     /// The port of its inbound proxy.
     pub inbound_port: Option<u16>,
+    /// Its network, where it states one.
+    pub network: Option<NetworkName>,
 }
 
 impl Pod {
@@ -55,9 +61,18 @@ impl Pod {
             .map_err(|e| FieldError::new("spec.serviceAccountName", e))?;
         let annotation = object.metadata.annotations.as_ref().and_then(|a| a.get(INBOUND_PORT));
         let inbound_port = annotation.map(|text| inbound_port(text)).transpose()?;
+        let network = network(&object.metadata)?;
         let ips = ips(object.status.unwrap_or_default())?;
-        Ok((key, Pod { uid: object.metadata.uid, account, ips, node: spec.node_name, inbound_port }))
+        let (uid, node) = (object.metadata.uid, spec.node_name);
+        Ok((key, Pod { uid, account, ips, node, inbound_port, network }))
     }
+}
+
+/// The network that an object's annotation names.
+pub(super) fn network(metadata: &ObjectMeta) -> Result<Option<NetworkName>, FieldError> {
+    let annotation = metadata.annotations.as_ref().and_then(|a| a.get(NETWORK));
+    let named = annotation.map(|text| NetworkName::parse(text)).transpose();
+    named.map_err(|e| FieldError::new(format!("metadata.annotations[{NETWORK}]"), e))
 }
 
 fn inbound_port(text: &str) -> Result<u16, FieldError> {

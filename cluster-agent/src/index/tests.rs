@@ -32,6 +32,7 @@ fn pod(name: &str, ip: &str, node: &str) -> Part {
         ips: vec![ip.parse().unwrap()],
         node: Some(node.to_owned()),
         inbound_port: None,
+        network: None,
     };
     Part::Pod(PodKey { namespace: namespace(), name: name.to_owned() }, pod)
 }

@@ -47,7 +47,14 @@ impl Agent {
         let serving = Serving { agent: vec![address.clone()], trust_domain: "east.fed".to_owned() };
         state.set_serving(&serving).unwrap();
         let mut index = Index::default();
-        let cart = Pod { uid: None, account: name("cart"), ips: vec![], node: None, inbound_port: None };
+        let cart = Pod {
+            uid: None,
+            account: name("cart"),
+            ips: vec![],
+            node: None,
+            inbound_port: None,
+            network: None,
+        };
         index.apply(Change::Put(Part::Pod(pod("cart-0"), cart)));
         let mut world = World::new(
             held(1, vec![exported("shop/cart", &["west"])]),
@@ -97,7 +104,8 @@ impl Agent {
     fn token(&self, claim: Claim) -> Vec<u8> {
         let out = self.directory.path().join("token");
         write_workload_token(self.directory.path(), claim, Duration::from_secs(60), &out).unwrap();
-        let token: serde_json::Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+        let token: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+        std::fs::remove_file(out).unwrap();
         data_encoding::BASE64URL_NOPAD.decode(token["secret"].as_str().unwrap().as_bytes()).unwrap()
     }
 
