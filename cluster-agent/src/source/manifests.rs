@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use watch::{Noticed, Watch};
+use watch::{LOST, Noticed, Watch};
 
 /// The largest file that is read.
 pub const MAX_FILE: u64 = 1024 * 1024;
@@ -28,6 +28,9 @@ pub const MAX_DOCUMENTS: usize = 1_024;
 
 /// How often everything is looked over in case a notification was lost.
 const RESCAN: Duration = Duration::from_secs(60);
+/// How often it is made sure that the watched directory is still the one of that name: no notification tells that a
+/// directory above it, or a link on the way, was exchanged.
+const CHECK: Duration = Duration::from_secs(1);
 /// How often an unreadable directory is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -35,14 +38,23 @@ const RETRY: Duration = Duration::from_millis(500);
 pub async fn run(directory: PathBuf, events: mpsc::Sender<SourceEvent>) {
     let mut files = Files::new(directory.clone());
     let mut ready = false;
+    let mut told = None;
     loop {
         let watch = Watch::begin(&directory).map_err(|e| e.to_string());
         let watched = match watch {
-            Ok(watch) => follow(&mut files, watch, &events, &mut ready).await,
+            Ok(watch) => {
+                let followed = follow(&mut files, watch, &events, &mut ready).await;
+                told = None;
+                followed
+            }
             Err(reason) => Err(reason),
         };
         let Err(reason) = watched else { return };
-        tracing::warn!(directory = %directory.display(), reason, "manifest directory unavailable, last state kept");
+        // Once, and again when the reason is another one.
+        if told.as_ref() != Some(&reason) {
+            tracing::warn!(directory = %directory.display(), reason, "manifest directory unavailable, last state kept");
+            told = Some(reason.clone());
+        }
         if events.send(SourceEvent::Unavailable(Some(reason))).await.is_err() {
             return;
         }
@@ -69,10 +81,15 @@ async fn follow(
             return Ok(());
         }
     }
+    let mut check = tokio::time::interval_at(tokio::time::Instant::now() + CHECK, CHECK);
     let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
     loop {
         let noticed = tokio::select! {
             noticed = watch.next() => noticed,
+            _ = check.tick() => match watch.holds() {
+                true => continue,
+                false => Noticed::Lost(LOST.to_owned()),
+            },
             _ = rescan.tick() => Noticed::Everything,
             () = events.closed() => return Ok(()),
         };

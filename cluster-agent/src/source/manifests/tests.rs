@@ -214,3 +214,41 @@ async fn a_directory_that_goes_is_an_error_and_not_an_empty_cluster() {
     fs::rename(&directory, parent.path().join("elsewhere")).unwrap();
     assert!(matches!(next().await, SourceEvent::Unavailable(Some(_))), "and nothing was removed");
 }
+
+/// A directory as the README gives it, relative to where the agent was started.
+fn relative(path: &Path) -> std::path::PathBuf {
+    let here = std::env::current_dir().unwrap();
+    let up: std::path::PathBuf = here.components().skip(1).map(|_| "..").collect();
+    up.join(path.strip_prefix("/").unwrap())
+}
+
+#[tokio::test]
+async fn a_directory_that_is_exchanged_is_noticed_though_its_name_is_relative() {
+    let parent = tempfile::tempdir().unwrap();
+    let parent = fs::canonicalize(parent.path()).unwrap();
+    let directory = parent.join("manifests");
+    fs::create_dir_all(&directory).unwrap();
+    write(&directory, "a.yaml", &[SERVICE]);
+    let (sender, mut events) = mpsc::channel(64);
+    tokio::spawn(run(relative(&directory), sender));
+    let mut put = async |key: &str| loop {
+        let next = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
+        if let SourceEvent::Changed(changes) = next
+            && told(vec![SourceEvent::Changed(changes)]).0.iter().any(|c| c == key)
+        {
+            return;
+        }
+    };
+    put("+Service shop/web").await;
+    // Moved away, and another one is there at once.
+    let next = parent.join("next");
+    fs::create_dir(&next).unwrap();
+    write(&next, "a.yaml", &[SERVICE, POD]);
+    fs::rename(&directory, parent.join("old")).unwrap();
+    fs::rename(&next, &directory).unwrap();
+    put("+Pod shop/web-0").await;
+    // The new one is watched.
+    write(&directory, "b.yaml", &[EXPORT]);
+    put("+ServiceExport shop/web").await;
+    fs::remove_dir_all(&parent).unwrap();
+}

@@ -3,6 +3,8 @@
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,9 @@ use tokio::sync::mpsc;
 
 /// How many notifications may wait; when they are more, everything is read again instead.
 const NOTICES: usize = 1_024;
+
+/// Why a watch ended.
+pub(super) const LOST: &str = "the directory was removed, renamed or replaced";
 
 /// What happened in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +29,30 @@ pub(super) enum Noticed {
 
 /// A watch on one directory, until it is dropped.
 pub(super) struct Watch {
+    /// Absolute, as the notifications name it.
     directory: PathBuf,
+    /// Which directory it was when the watch began.
+    place: Place,
     notices: mpsc::Receiver<Event>,
     overflow: Arc<AtomicBool>,
     _watcher: RecommendedWatcher,
 }
 
+/// What tells a directory from another one of its name.
+type Place = (u64, u64);
+
+fn place(directory: &Path) -> io::Result<Place> {
+    let metadata = std::fs::metadata(directory)?;
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 impl Watch {
     pub(super) fn begin(directory: &Path) -> notify::Result<Self> {
+        let directory = std::path::absolute(directory)?;
+        let place = place(&directory)?;
         let (sender, notices) = mpsc::channel(NOTICES);
         let overflow = Arc::new(AtomicBool::new(false));
         let lost = Arc::clone(&overflow);
@@ -47,8 +68,19 @@ impl Watch {
                 let _ = sender.try_send(Event::new(EventKind::Other));
             }
         })?;
-        watcher.watch(directory, RecursiveMode::NonRecursive)?;
-        Ok(Watch { directory: directory.to_owned(), notices, overflow, _watcher: watcher })
+        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+        let watch = Watch { directory, place, notices, overflow, _watcher: watcher };
+        // Else it was exchanged just now, and nobody knows which one is watched.
+        if watch.holds() {
+            Ok(watch)
+        } else {
+            Err(io::Error::other("the directory was just replaced").into())
+        }
+    }
+
+    /// Whether the watched directory is still the one of that name.
+    pub(super) fn holds(&self) -> bool {
+        place(&self.directory).is_ok_and(|place| place == self.place)
     }
 
     /// What happened since; waits until something did. Takes all that is there, so that one write of many files is
@@ -61,7 +93,7 @@ impl Watch {
         let mut everything = false;
         loop {
             if self.is_end(&event) {
-                return Noticed::Lost("the directory was removed or renamed".to_owned());
+                return Noticed::Lost(LOST.to_owned());
             }
             // A volume of Kubernetes swaps the link `..data`: every file behind it changes at once.
             everything |= event.paths.iter().any(|p| name(p).starts_with(".."));
@@ -78,7 +110,7 @@ impl Watch {
     fn is_end(&self, event: &Event) -> bool {
         let of_directory = event.paths.contains(&self.directory);
         let gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
-        of_directory && gone && !self.directory.is_dir()
+        of_directory && gone && !self.holds()
     }
 }
 
