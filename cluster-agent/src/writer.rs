@@ -4,8 +4,9 @@
 
 use crate::desired::{FOLDERS, MARK, Output, Transitions};
 use crate::diff::{Action, diff};
+use rustix::fs::{FlockOperation, flock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,19 +31,23 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteErr
 #[derive(Debug)]
 pub struct Writer {
     out: PathBuf,
+    /// Held while this process writes there.
+    _lock: File,
     written: BTreeMap<String, String>,
     foreign: BTreeSet<String>,
     transitions: Transitions,
 }
 
 impl Writer {
-    /// Takes stock of the directory; makes it where it is missing.
+    /// Takes the directory for this process and takes stock of it; makes it where it is missing.
     ///
     /// # Errors
-    /// When it can not be made or read.
+    /// When it can not be made or read, or another agent writes there.
     pub fn open(out: &Path) -> Result<Self, WriteError> {
+        fs::create_dir_all(out).map_err(failed("make", out))?;
         let mut writer = Writer {
             out: out.to_owned(),
+            _lock: lock(out)?,
             written: BTreeMap::new(),
             foreign: BTreeSet::new(),
             transitions: Transitions::default(),
@@ -146,6 +151,21 @@ impl Writer {
     }
 }
 
+/// Two agents would remove each other's files.
+fn lock(out: &Path) -> Result<File, WriteError> {
+    let directory = File::open(out).map_err(failed("open", out))?;
+    flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+        let source = match errno {
+            rustix::io::Errno::WOULDBLOCK => {
+                io::Error::other("another agent writes there; give each agent an --out of its own")
+            }
+            other => other.into(),
+        };
+        failed("lock", out)(source)
+    })?;
+    Ok(directory)
+}
+
 /// Writes a file beside its place and moves it there.
 ///
 /// # Errors
@@ -187,6 +207,9 @@ mod tests {
         assert_eq!(names(directory.path()), ["foreign.yaml", "n.a.yaml", "n.b.yaml"]);
         assert_eq!(fs::read_to_string(folder.join("n.b.yaml")).unwrap(), "mine");
 
+        let refused = Writer::open(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("another agent writes there"), "{refused}");
+        drop(writer);
         let mut again = Writer::open(directory.path()).unwrap();
         assert_eq!(again.files(), 1, "what a former run wrote is known");
         again.apply(&Output::new()).unwrap();
