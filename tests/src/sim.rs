@@ -20,11 +20,15 @@ mod network;
 mod profile;
 mod random;
 mod server;
+mod sweep;
 mod trace;
 mod world;
 
 pub use check::Violation;
 pub use sealane_federation::consensus::sim::Fault;
+pub use sweep::sweep;
+
+use std::fmt;
 
 /// What came of one seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +83,33 @@ impl Counts {
     }
 }
 
-/// The fault of a name, as the command line gives it.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { acknowledged, retries, reads, crashes, leaders, installs, messages, .. } = self;
+        write!(
+            f,
+            "{acknowledged} acknowledged commands, {retries} retries, {reads} reads, {crashes} crashes, {leaders} \
+             changes of leader, {installs} installed snapshots, {messages} messages"
+        )
+    }
+}
+
+impl Outcome {
+    /// What a reader needs where a property did not hold: the last that happened, the sentence, the way to see it
+    /// again.
+    #[must_use]
+    pub fn complaint(&self, broken: Option<&str>) -> Option<String> {
+        let violation = self.violation.as_ref()?;
+        let (tail, seed) = (self.tail.join("\n"), self.seed);
+        let again = command(seed, broken);
+        Some(format!("{tail}\n\nseed {seed} does not hold {violation}\nagain: {again}"))
+    }
+}
+
+/// The defect of a name, as the command line gives it.
 #[must_use]
 pub fn fault(name: &str) -> Option<Fault> {
-    Fault::ALL.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault)
+    Fault::ALL.iter().find(|(known, ..)| *known == name).map(|(_, fault, _)| *fault)
 }
 
 /// Runs the history of a seed.
@@ -97,3 +124,6 @@ pub fn command(seed: u64, broken: Option<&str>) -> String {
     let broken = broken.map(|name| format!(" --broken {name}")).unwrap_or_default();
     format!("cargo run --release -p sealane-tests --bin sim -- --seed {seed}{broken}")
 }
+
+#[cfg(test)]
+mod tests;

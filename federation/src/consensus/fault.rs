@@ -23,14 +23,34 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them, with the names by which they are asked for.
-    pub const ALL: [(&'static str, Fault); 7] = [
-        ("no-fsync", Fault::NoFsync),
-        ("vote-not-persisted", Fault::VoteNotPersisted),
-        ("promised-before-persisted", Fault::PromisedBeforePersisted),
-        ("answered-before-applied", Fault::AnsweredBeforeApplied),
-        ("light-ready-dropped", Fault::LightReadyDropped),
-        ("read-unconfirmed", Fault::ReadUnconfirmed),
-        ("snapshot-without-confstate", Fault::SnapshotWithoutConfState),
+    /// All of them, with the names by which they are asked for and what is said of them there.
+    pub const ALL: [(&'static str, Fault, &'static str); 7] = [
+        ("no-fsync", Fault::NoFsync, "The log is written and not synced"),
+        (
+            "vote-not-persisted",
+            Fault::VoteNotPersisted,
+            "A vote or a new term is answered without being written",
+        ),
+        (
+            "promised-before-persisted",
+            Fault::PromisedBeforePersisted,
+            "Votes and append answers are sent before what they promise is written",
+        ),
+        (
+            "answered-before-applied",
+            Fault::AnsweredBeforeApplied,
+            "A command is answered before it is committed and applied",
+        ),
+        (
+            "light-ready-dropped",
+            Fault::LightReadyDropped,
+            "What raft has ready after a batch was written is dropped",
+        ),
+        ("read-unconfirmed", Fault::ReadUnconfirmed, "A read is answered without asking a quorum"),
+        (
+            "snapshot-without-confstate",
+            Fault::SnapshotWithoutConfState,
+            "A snapshot does not say who the voters are",
+        ),
     ];
 }

@@ -70,6 +70,8 @@ pub(super) struct Properties(Vec<Box<dyn Property>>);
 impl Properties {
     pub(super) fn all() -> Self {
         Properties(vec![
+            // First: a replica that lags at the end has lost nothing yet.
+            Box::new(convergence::Convergence),
             Box::new(acknowledged::AcknowledgedNeverLost::default()),
             Box::new(agreement::ReplicasAgree::default()),
             Box::new(revisions::RevisionsNeverGoBack::default()),
@@ -77,7 +79,6 @@ impl Properties {
             Box::new(leaders::OneLeaderATerm::default()),
             Box::new(votes::OneVoteATerm::default()),
             Box::new(soundness::StateIsSound),
-            Box::new(convergence::Convergence),
         ])
     }
 

@@ -3,7 +3,10 @@
 use super::{Property, Seen};
 use crate::sim::client::{Catalog, Client, Role};
 use crate::sim::machine::Op;
+use sealane_core::endpoint::Endpoint;
+use sealane_core::name::EndpointId;
 use sealane_core::state::State;
+use sealane_core::time::Millis;
 use std::collections::BTreeMap;
 
 /// See the file.
@@ -33,6 +36,13 @@ fn catalog_of(state: &State, agent: &crate::sim::client::Agent) -> Catalog {
     .collect()
 }
 
+/// An export in so many words: when it was made, and the endpoints with their ports, which are all different.
+fn brief(export: Option<&(Millis, BTreeMap<EndpointId, Endpoint>)>) -> String {
+    let Some((created, endpoints)) = export else { return "absent".to_owned() };
+    let ports = endpoints.values().flat_map(|endpoint| endpoint.ports.values()).map(u16::to_string);
+    format!("made {} with ports [{}]", created.0, ports.collect::<Vec<_>>().join(", "))
+}
+
 /// What a client was promised, in a replica's last state.
 fn holds(server: u64, state: &State, client: &Client) -> Result<(), String> {
     if client.pending.is_some() {
@@ -41,13 +51,16 @@ fn holds(server: u64, state: &State, client: &Client) -> Result<(), String> {
     match &client.role {
         Role::Agent(agent) => {
             let found = catalog_of(state, agent);
-            if found == agent.wants {
-                return Ok(());
+            let mut services = found.keys().chain(agent.wants.keys());
+            match services.find(|service| found.get(*service) != agent.wants.get(*service)) {
+                None => Ok(()),
+                Some(service) => Err(format!(
+                    "{service} of cluster {} is {} on server {server}, and {} was acknowledged",
+                    agent.cluster,
+                    brief(found.get(service)),
+                    brief(agent.wants.get(service))
+                )),
             }
-            let (cluster, wants) = (agent.cluster, &agent.wants);
-            Err(format!(
-                "the catalog of cluster {cluster} on server {server} is {found:?}, acknowledged was {wants:?}"
-            ))
         }
         Role::Admin(made) => match made.iter().find(|hash| !state.tokens.contains_key(*hash)) {
             Some(hash) => {

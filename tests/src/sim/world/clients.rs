@@ -1,6 +1,6 @@
 //! Clients among the events: they begin, send, wait, hear and send again.
 
-use super::{Event, QUIET, SERVERS, World};
+use super::{Event, HEALED, QUIET, SERVERS, World};
 use crate::sim::check::Seen;
 use crate::sim::client::{Body, Reaction, Said};
 use crate::sim::machine::Op;
@@ -8,6 +8,9 @@ use crate::sim::server::Ticket;
 use sealane_core::command::Command;
 use sealane_core::time::Millis;
 use sealane_proto::Wire;
+
+/// Between one thing and the next once all is well, in microseconds: what is to be shown then needs few of them.
+const CALM_PAUSE: u64 = 500_000;
 
 /// A request on its way.
 pub(super) struct Request {
@@ -99,7 +102,7 @@ impl World {
             }
             Reaction::Wrong(what) => return self.broken("acknowledged-never-lost", what),
         };
-        let pause = self.random.around(60_000);
+        let pause = self.random.around(if self.now < HEALED { 50_000 } else { CALM_PAUSE });
         self.after(pause, Event::Client { client: ticket.client, number: next, attempt: 0 });
     }
 
