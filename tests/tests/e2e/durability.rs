@@ -1,8 +1,7 @@
 //! Power cuts and lost files: what was acknowledged is there, or the server does not start.
 
-use crate::exports::{Stream, further, lost, sites};
+use crate::exports::{Exported, Stream, again, further, lost, silence, sites};
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
 use sealane::local::{Federation, Lab, Site, SiteSpec};
 use sealane_tests::in_lab;
 use sealane_tests::power::{self, Lie, Loss, environment};
@@ -30,25 +29,6 @@ async fn three(lab: &Lab, library: &Path) -> Result<Federation> {
     }
     federation.voting(3).await?;
     Ok(federation)
-}
-
-/// What a cluster was told is accepted.
-type Exported = (Vec<String>, Site);
-
-/// Ends a stream, and stops its agent: one that went on would bring its whole catalog again, and heal what was lost.
-async fn silence(stream: Stream) -> Result<Exported> {
-    let (acknowledged, site) = stream.stop().await?;
-    agent(&site, Signal::STOP)?;
-    Ok((acknowledged, site))
-}
-
-fn again((acknowledged, site): Exported) -> Result<Stream> {
-    agent(&site, Signal::CONT)?;
-    Ok(Stream::start(site, acknowledged))
-}
-
-fn agent(site: &Site, signal: Signal) -> Result<()> {
-    site.agent.as_ref().context("no agent")?.signal(signal)
 }
 
 #[test]

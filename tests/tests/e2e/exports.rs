@@ -1,6 +1,7 @@
 //! Streams of exports, and what became of those that were acknowledged.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 use sealane::client::StatusClient;
 use sealane::local::{Federation, Lab, Site, SiteSpec, inspect, wait};
 use sealane_tests::PATIENCE;
@@ -63,6 +64,26 @@ async fn export_all(site: &Site, acknowledged: &Mutex<Vec<String>>) -> Result<()
         }
         acknowledged.lock().map_err(|_| anyhow!("poisoned"))?.push(format!("shop/{name}"));
     }
+}
+
+/// What a cluster was told is accepted.
+pub(crate) type Exported = (Vec<String>, Site);
+
+/// Ends a stream, and stops its agent: one that went on would bring its whole catalog again, and heal what was lost.
+pub(crate) async fn silence(stream: Stream) -> Result<Exported> {
+    let (acknowledged, site) = stream.stop().await?;
+    agent(&site, Signal::STOP)?;
+    Ok((acknowledged, site))
+}
+
+/// Lets the agent go on, and the stream with it.
+pub(crate) fn again((acknowledged, site): Exported) -> Result<Stream> {
+    agent(&site, Signal::CONT)?;
+    Ok(Stream::start(site, acknowledged))
+}
+
+fn agent(site: &Site, signal: Signal) -> Result<()> {
+    site.agent.as_ref().context("no agent")?.signal(signal)
 }
 
 /// Waits until each stream has got further.

@@ -1,6 +1,6 @@
 //! What the servers promise: an acknowledged write is there, whoever dies.
 
-use crate::exports::{Stream, all_have, further, lost, sites};
+use crate::exports::{Stream, again, all_have, further, lost, silence, sites};
 use anyhow::{Context, Result, ensure};
 use sealane::local::{Federation, inspect};
 use sealane_tests::in_lab;
@@ -44,11 +44,14 @@ fn three_dead_servers_come_back_with_everything_acknowledged() {
         further(&[&first, &second], 10).await?;
         let before = federation.client()?.status().await?.freshness.revision;
         federation.kill_all();
-        // No agent lives to bring its catalog again: the servers answer from their disks alone.
-        let acknowledged = acknowledged(first, second).await?;
+        // No agent brings its catalog again: the servers answer from their disks alone.
+        let (first, second) = (silence(first).await?, silence(second).await?);
         federation.start_all().await?;
+        let acknowledged = [&first.0[..], &second.0[..]].concat();
         let lost = lost(&federation, &acknowledged).await?;
         ensure!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
+        let (first, second) = (again(first)?, again(second)?);
+        further(&[&first, &second], 5).await?;
         let after = federation.client()?.status().await?.freshness.revision;
         ensure!(inspect::revision(&after)? > inspect::revision(&before)?, "revision {after} after {before}");
         Ok(())
