@@ -176,6 +176,10 @@ fn act(draft: &mut Draft, command: &Command) -> Result<Reply, Refusal> {
             authority::server(by)?;
             Ok(session::lapse(draft, *cluster, *session))
         }
+        Action::Close { cluster, session } => {
+            authority::server(by)?;
+            Ok(session::close(draft, *cluster, *session))
+        }
         Action::Revive { cluster, session } => {
             authority::server(by)?;
             Ok(session::revive(draft, *cluster, *session))

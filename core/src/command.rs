@@ -76,13 +76,14 @@ pub enum Action {
         /// Its expiry.
         not_after: Millis,
     },
-    /// Opens a session: revives the lease, fences the older session, clears lanes.
+    /// Opens a session: revives the lease, fences the older session, clears lanes. Refused while another instance
+    /// holds an open session under a live lease.
     OpenSession {
         /// The cluster.
         cluster: ClusterId,
         /// The new session.
         session: SessionId,
-        /// The agent's installation.
+        /// The agent's process.
         instance: InstanceId,
     },
     /// A write to a cluster's own catalog.
@@ -101,6 +102,14 @@ pub enum Action {
         /// The cluster.
         cluster: ClusterId,
         /// The session that was silent.
+        session: SessionId,
+    },
+    /// The stream of this session ended, or nothing is heard of it: another instance may take over. Nothing else
+    /// changes. Ignored for another session.
+    Close {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The session whose stream ended.
         session: SessionId,
     },
     /// A heartbeat came from a lapsed session. Ignored for another session.
@@ -304,14 +313,16 @@ pub enum SessionError {
     /// Removed, or never joined.
     #[error("the cluster is not a member of this federation")]
     NotMember,
-    /// This instance was fenced by another less than one TTL ago: two agents share one identity.
+    /// Another instance holds the session, or took it from this one less than one TTL ago: two agents share one
+    /// identity.
     #[error(
-        "another agent instance took this cluster over {since_ms} ms ago; two agents run under one identity"
+        "agent instance {by} holds the session of this cluster, opened {since_ms} ms ago; two agents run under one \
+         identity: stop one of them"
     )]
     Fenced {
         /// The instance that holds the session now.
         by: InstanceId,
-        /// How long ago.
+        /// How long ago it opened it.
         since_ms: u64,
     },
 }

@@ -214,7 +214,7 @@ pub struct CertificateRecord {
 pub struct Session {
     /// The session id; also the client of every write in it.
     pub id: SessionId,
-    /// The installation that opened it.
+    /// The agent process that opened it.
     pub instance: InstanceId,
     /// When it was opened.
     pub opened: Millis,
@@ -226,6 +226,10 @@ pub struct Session {
     pub last_result: Arc<crate::command::CatalogResult>,
     /// The session that this one shut out, if another instance's: (instance, when). Shown in status.
     pub fenced: Option<(InstanceId, Millis)>,
+    /// Whether its stream ended: another instance may open the next session although the lease lives.
+    pub closed: bool,
+    /// The other instance that was refused last because this one holds the session: (instance, since when). Shown in status.
+    pub refused: Option<(InstanceId, Millis)>,
 }
 
 /// A cluster's proof of life in the store.

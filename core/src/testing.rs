@@ -269,6 +269,13 @@ impl World {
         self.run(None, Action::Lapse { cluster, session });
     }
 
+    /// The stream of `east` ended.
+    pub(crate) fn close(&mut self) {
+        let member = self.state.cluster_named(&name("east")).unwrap();
+        let (cluster, session) = (member.id, member.session.as_ref().unwrap().id);
+        self.run(None, Action::Close { cluster, session });
+    }
+
     pub(crate) fn revive(&mut self, cluster: &str) {
         let member = self.state.cluster_named(&name(cluster)).unwrap();
         let session = member.session.as_ref().unwrap().id;

@@ -30,6 +30,9 @@ const REPEAT: Duration = Duration::from_secs(1);
 pub enum Action {
     /// The session was silent for a whole TTL.
     Lapse(ClusterId, SessionId),
+    /// The session is silent for a whole TTL while no lapse may be proposed: another instance of the agent may open
+    /// one, and nothing is withdrawn.
+    Close(ClusterId, SessionId),
     /// A lapsed session was heard.
     Revive(ClusterId, SessionId),
 }
@@ -46,6 +49,8 @@ struct Kept {
     heard: Option<Instant>,
     /// Whether the log says live.
     live: bool,
+    /// Whether the log says that its stream ended.
+    closed: bool,
     /// When it went from live to lapsed, while that counts towards suspicion.
     lapsed_at: Option<Instant>,
     proposed: Option<Instant>,
@@ -54,6 +59,11 @@ struct Kept {
 }
 
 impl Kept {
+    /// Whether it is silent for a whole TTL and nothing was proposed just now.
+    fn overdue(&self, now: Instant) -> bool {
+        self.live && now >= self.fresh + TTL && self.proposed.is_none_or(|at| now >= at + REPEAT)
+    }
+
     /// Whether a revival is due, which then counts as proposed.
     fn revival(&mut self, now: Instant) -> bool {
         let heard = self.heard.is_some_and(|at| now < at + TTL);
@@ -122,9 +132,10 @@ impl Leases {
         }
         self.judge(now);
         let mut actions = self.revivals(now);
-        if self.suspected.is_none() {
-            actions.extend(self.lapses(now));
-        }
+        actions.extend(match self.suspected {
+            None => self.lapses(now),
+            Some(_) => self.closes(now),
+        });
         actions
     }
 
@@ -149,10 +160,12 @@ impl Leases {
                 fresh: now,
                 heard: None,
                 live,
+                closed: session.closed,
                 lapsed_at: None,
                 proposed: None,
                 confirmed: false,
             });
+            kept.closed = session.closed;
             if kept.live != live {
                 kept.proposed = None;
                 kept.lapsed_at = (!live && !kept.confirmed).then_some(now);
@@ -183,11 +196,20 @@ impl Leases {
     }
 
     fn lapses(&mut self, now: Instant) -> Vec<Action> {
-        let due = |k: &Kept| k.live && now >= k.fresh + TTL && k.proposed.is_none_or(|at| now >= at + REPEAT);
-        let due = self.kept.iter_mut().filter(|(_, k)| due(k));
+        let due = self.kept.iter_mut().filter(|(_, k)| k.overdue(now));
         due.map(|(id, kept)| {
             kept.proposed = Some(now);
             Action::Lapse(*id, kept.session)
+        })
+        .collect()
+    }
+
+    /// Sessions that were never closed would shut out every agent that was restarted together with the servers.
+    fn closes(&mut self, now: Instant) -> Vec<Action> {
+        let due = self.kept.iter_mut().filter(|(_, k)| !k.closed && k.overdue(now));
+        due.map(|(id, kept)| {
+            kept.proposed = Some(now);
+            Action::Close(*id, kept.session)
         })
         .collect()
     }

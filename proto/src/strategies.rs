@@ -310,6 +310,7 @@ fn action() -> impl Strategy<Value = Action> {
         ),
         (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Lapse { cluster, session }),
         (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Revive { cluster, session }),
+        (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Close { cluster, session }),
     ]
 }
 
@@ -405,9 +406,10 @@ fn token() -> impl Strategy<Value = Token> {
 }
 
 fn session() -> impl Strategy<Value = Session> {
-    let fenced = option::of((instance_id(), millis()));
-    (session_id(), instance_id(), millis(), any::<(bool, u64)>(), catalog_result(), fenced).prop_map(
-        |(id, instance, opened, (synced, sequence), last_result, fenced)| Session {
+    let other = || option::of((instance_id(), millis()));
+    let facts = any::<(bool, bool, u64)>();
+    (session_id(), instance_id(), millis(), facts, catalog_result(), other(), other()).prop_map(
+        |(id, instance, opened, (synced, closed, sequence), last_result, fenced, refused)| Session {
             id,
             instance,
             opened,
@@ -416,6 +418,8 @@ fn session() -> impl Strategy<Value = Session> {
             last_result: Arc::new(last_result),
             fenced,
         },
+            closed,
+            refused,
     )
 }
 

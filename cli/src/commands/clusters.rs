@@ -66,7 +66,13 @@ fn text(c: &Cluster) -> String {
         let synced = if s.synced { "synced" } else { "not synced yet" };
         let fenced =
             s.fenced.as_ref().map(|f| format!("; shut out {} at {}", f.instance, f.at)).unwrap_or_default();
-        format!("{} of {} since {}, {synced}{fenced}", s.id, s.instance, s.opened)
+        let refused = s
+            .refused
+            .as_ref()
+            .map(|r| format!("; refused {} since {}: two agents run under one identity", r.instance, r.at));
+        let refused = refused.unwrap_or_default();
+        let closed = if s.closed { "; its stream ended" } else { "" };
+        format!("{} of {} since {}, {synced}{closed}{fenced}{refused}", s.id, s.instance, s.opened)
     });
     let view = c.view.as_ref().map(|v| format!("{} {}", v.revision, v.error));
     let lines = [

@@ -9,8 +9,7 @@ use crate::state::{Cluster, Lease, Session};
 use crate::time::Millis;
 use std::sync::Arc;
 
-/// How long a fenced instance may not reopen: one lease TTL. Two agents with a cloned disk would otherwise fence
-/// each other for ever.
+/// How long a fenced instance may not reopen: one lease TTL.
 pub const FENCE_MS: u64 = 5_000;
 
 pub(super) fn open(
@@ -28,10 +27,14 @@ pub(super) fn open(
         return Ok(Reply::Session(Ok(())));
     }
     let now = draft.now();
-    let fenced = match fence(cluster.session.as_ref(), instance, now) {
+    let fenced = match fence(&cluster, instance, now) {
         Ok(fenced) => fenced,
-        Err(refused) => return Ok(Reply::Session(Err(refused))),
+        Err(held) => {
+            refuse(draft, id, instance);
+            return Ok(Reply::Session(Err(held)));
+        }
     };
+    let refused = cluster.session.as_ref().and_then(|current| current.refused);
     start(
         draft,
         &cluster,
@@ -43,27 +46,43 @@ pub(super) fn open(
             sequence: 0,
             last_result: Arc::new(CatalogResult::default()),
             fenced,
+            closed: false,
+            refused: refused.filter(|(refused, _)| *refused != instance),
         },
     );
     Ok(Reply::Session(Ok(())))
 }
 
 /// Whom the new session shuts out, or why it is shut out itself.
+///
+/// Two agents with a cloned disk would fence each other for ever if the newer one always won. So the holder stays: it is
+/// replaced only when its stream ended (a restarted agent) or its lease lapsed.
 fn fence(
-    current: Option<&Session>,
+    cluster: &Cluster,
     instance: InstanceId,
     now: Millis,
 ) -> Result<Option<(InstanceId, Millis)>, SessionError> {
-    let Some(current) = current else { return Ok(None) };
+    let Some(current) = &cluster.session else { return Ok(None) };
     if current.instance == instance {
         return Ok(current.fenced);
     }
-    match current.fenced {
-        Some((fenced, at)) if fenced == instance && now.since(at) < FENCE_MS => {
-            Err(SessionError::Fenced { by: current.instance, since_ms: now.since(at) })
-        }
-        _ => Ok(Some((current.instance, now))),
+    let held = !current.closed && matches!(cluster.lease, Lease::Live { .. });
+    let fenced = current.fenced.is_some_and(|(fenced, at)| fenced == instance && now.since(at) < FENCE_MS);
+    if held || fenced {
+        return Err(SessionError::Fenced { by: current.instance, since_ms: now.since(current.opened) });
     }
+    Ok(Some((current.instance, now)))
+}
+
+/// Keeps for the status who was refused, and since when: asking again changes nothing.
+fn refuse(draft: &mut Draft, id: ClusterId, instance: InstanceId) {
+    let now = draft.now();
+    draft.edit(id, None, |cluster| {
+        if let Some(session) = cluster.session.as_mut().filter(|s| s.refused.is_none_or(|r| r.0 != instance))
+        {
+            session.refused = Some((instance, now));
+        }
+    });
 }
 
 fn start(draft: &mut Draft, cluster: &Cluster, session: Session) {
@@ -81,6 +100,14 @@ pub(super) fn lapse(draft: &mut Draft, id: ClusterId, session: SessionId) -> Rep
     if live.is_some() {
         let since = draft.now();
         draft.edit(id, Some(ClusterFact::Lease), |cluster| cluster.lease = Lease::Lapsed { since });
+    }
+    Reply::Done
+}
+
+pub(super) fn close(draft: &mut Draft, id: ClusterId, session: SessionId) -> Reply {
+    let open = current(draft, id, session).and_then(|cluster| cluster.session.clone()).filter(|s| !s.closed);
+    if let Some(session) = open {
+        draft.edit(id, None, |cluster| cluster.session = Some(Session { closed: true, ..session }));
     }
     Reply::Done
 }

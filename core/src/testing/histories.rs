@@ -27,6 +27,7 @@ pub(crate) enum Step {
     Open(usize, u8),
     Lapse(usize),
     Revive(usize),
+    Close(usize),
     Renew(usize),
     /// The last command once more.
     Again,
@@ -60,6 +61,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => cluster.clone().prop_map(Step::Lapse),
         2 => cluster.clone().prop_map(Step::Revive),
         1 => cluster.clone().prop_map(Step::Renew),
+        2 => cluster.clone().prop_map(Step::Close),
         1 => Just(Step::Again),
         1 => cluster.clone().prop_map(Step::Stale),
         1 => (0u64..8_000).prop_map(Step::Wait),
@@ -148,6 +150,10 @@ impl World {
             }
             Step::Renew(at) => {
                 let cluster = member(at)?.id;
+            Step::Close(at) => {
+                let member = member(at)?;
+                (None, Action::Close { cluster: member.id, session: member.session.as_ref()?.id })
+            }
                 (
                     agent(CLUSTERS[*at]),
                     Action::Renew { cluster, key: [4; 32], not_after: Millis(self.at + 1000) },

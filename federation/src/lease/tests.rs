@@ -88,6 +88,7 @@ impl Bench {
                 None,
                 match *action {
                     Action::Lapse(cluster, session) => Do::Lapse { cluster, session },
+                    Action::Close(cluster, session) => Do::Close { cluster, session },
                     Action::Revive(cluster, session) => Do::Revive { cluster, session },
                 },
             );
@@ -142,7 +143,9 @@ fn a_stranger_session_keeps_nothing_alive() {
 #[test]
 fn most_going_silent_at_once_is_our_own_fault_until_they_are_heard() {
     let mut bench = Bench::new(3);
-    assert_eq!(bench.run(TTL * 4, &[1]), [], "two of three: suspected");
+    let close = |n| Action::Close(ClusterId(n), session(n));
+    let said = bench.run(TTL * 4, &[1]);
+    assert_eq!(said, [close(2), close(3)], "two of three: suspected, nothing lapses");
     assert!(bench.leases.suspected().is_some());
     assert_eq!(bench.run(ms(250), &[1, 2]), [lapse(3)], "one came back, so the other is gone indeed");
     assert_eq!(bench.leases.suspected(), None);
@@ -156,8 +159,27 @@ fn phases_of_heartbeats_do_not_let_the_first_of_many_slip_through() {
     assert_eq!(bench.run(ms(250), &[2, 3, 4]), []);
     assert_eq!(bench.run(ms(250), &[3, 4]), []);
     assert_eq!(bench.run(ms(500), &[4]), []);
-    assert_eq!(bench.run(TTL * 2, &[]), []);
+    let close = |n| Action::Close(ClusterId(n), session(n));
+    assert_eq!(bench.run(TTL * 2, &[]), [close(1), close(2), close(3), close(4)]);
     assert!(bench.leases.suspected().is_some());
+}
+
+/// Servers and agents come back from the same power cut: every agent is a new process, and no lease may lapse.
+#[test]
+fn agents_restarted_together_with_the_servers_get_in_though_nothing_lapses() {
+    let mut bench = Bench::new(2);
+    let anew = |bench: &mut Bench, n: u64| {
+        let agent = Principal::Agent(ClusterName::parse(&format!("c{n}")).unwrap());
+        let (session, instance) = (SessionId([99; 16]), InstanceId([9; 16]));
+        bench.apply(Some(agent), Do::OpenSession { cluster: ClusterId(n), session, instance });
+        bench.state.clusters[&ClusterId(n)].session.as_ref().unwrap().instance == instance
+    };
+    bench.run(TTL - ms(250), &[]);
+    assert!(!anew(&mut bench, 1) && !anew(&mut bench, 2), "they may live yet");
+    bench.run(ms(250), &[]);
+    assert!(bench.leases.suspected().is_some());
+    assert!(anew(&mut bench, 1) && anew(&mut bench, 2));
+    assert!(bench.state.clusters.values().all(|c| matches!(c.lease, Lease::Live { .. })));
 }
 
 #[test]

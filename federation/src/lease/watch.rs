@@ -308,6 +308,10 @@ impl Leasing {
                     tracing::info!(%cluster, "lease lapsed");
                     Command::Lapse { cluster, session }
                 }
+                Action::Close(cluster, session) => {
+                    tracing::info!(%cluster, "session closed: silent for a whole lease");
+                    Command::Close { cluster, session }
+                }
                 Action::Revive(cluster, session) => {
                     tracing::info!(%cluster, "lease revived");
                     Command::Revive { cluster, session }

@@ -6,6 +6,7 @@ use crate::lease::{Contact, Contacts};
 use axum::Json;
 use axum::extract::Path;
 use sealane_core::compute::Computation;
+use sealane_core::identity::InstanceId;
 use sealane_core::liveness::{self, Liveness, NoWitness};
 use sealane_core::state::{self, Cluster, Lease, Session};
 use sealane_core::time::Millis;
@@ -123,15 +124,19 @@ pub(super) fn witnesses(liveness: &Liveness) -> Vec<types::Witness> {
 }
 
 fn session(session: &Session) -> types::Session {
+    let other = |(instance, at): (InstanceId, Millis)| types::Fenced {
+        instance: instance.to_string(),
+        at: rfc3339(at),
+    };
     types::Session {
         id: session.id.to_string(),
         instance: session.instance.to_string(),
         opened: rfc3339(session.opened),
         synced: session.synced,
         sequence: session.sequence,
-        fenced: session
-            .fenced
-            .map(|(instance, at)| types::Fenced { instance: instance.to_string(), at: rfc3339(at) }),
+        fenced: session.fenced.map(other),
+        closed: session.closed,
+        refused: session.refused.map(other),
     }
 }
 

@@ -235,7 +235,7 @@ pub enum LeaseState {
 pub struct Session {
     /// Its id.
     pub id: String,
-    /// The agent's installation.
+    /// The agent's instance: one for each start of its process.
     pub instance: String,
     /// When it was opened.
     pub opened: String,
@@ -243,14 +243,18 @@ pub struct Session {
     pub synced: bool,
     /// The last applied write.
     pub sequence: u64,
-    /// Whom it shut out, if another installation.
+    /// Whom it shut out, if another instance.
     pub fenced: Option<Fenced>,
+    /// Whether its stream ended: another instance may take over.
+    pub closed: bool,
+    /// The other instance that was refused last because this one holds the session, since when.
+    pub refused: Option<Fenced>,
 }
 
-/// An installation that was shut out.
+/// An instance that was shut out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fenced {
-    /// The installation.
+    /// The instance.
     pub instance: String,
     /// When.
     pub at: String,

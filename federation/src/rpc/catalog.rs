@@ -1,9 +1,11 @@
 //! The stream by which an agent publishes its cluster's catalog.
 
 use super::Serving;
-use super::export::Export;
+use super::export::{Export, Opened};
 use super::streams::Streams;
 use crate::metrics::Call;
+use sealane_core::command::Action;
+use sealane_core::identity::{ClusterId, SessionId};
 use sealane_proto::federation::v1 as pb;
 use sealane_proto::federation::v1::catalog_server::Catalog;
 use tokio::sync::mpsc;
@@ -44,9 +46,9 @@ impl Catalog for CatalogService {
         let requests = request.into_inner();
         tokio::spawn(async move {
             let _ends_with_it = (guard, place);
-            let cluster = agent.name.clone();
+            let (cluster, id, opened) = (agent.name.clone(), agent.id, Opened::default());
             tokio::select! {
-                ended = Export::new(serving.clone(), agent, requests, answers.clone()).run() => {
+                ended = Export::new(serving.clone(), agent, requests, answers.clone(), opened.clone()).run() => {
                     if let Err(status) = ended {
                         tracing::info!(%cluster, reason = status.message(), "export stream ended");
                         serving.metrics.error(Call::Export);
@@ -56,7 +58,27 @@ impl Catalog for CatalogService {
                 }
                 () = answers.closed() => {}
             }
+            drop(answers);
+            if let Some(session) = opened.get() {
+                close(&serving, id, *session).await;
+            }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Says in the log that this session's stream ended, so that a restarted agent need not wait for the lease's end. An
+/// agent that lives has the way back under its instance in any case, so a server that shuts down says nothing; where
+/// there is no leader the lease's end says it.
+async fn close(serving: &Serving, cluster: ClusterId, session: SessionId) {
+    let machine = serving.replica.state();
+    let current = machine.1.state.clusters.get(&cluster).and_then(|c| c.session.as_ref());
+    let open = current.is_some_and(|current| current.id == session && !current.closed);
+    if !open || serving.drain.is_cancelled() {
+        return;
+    }
+    drop(machine);
+    if let Err(error) = serving.writer.write(None, Action::Close { cluster, session }).await {
+        tracing::debug!(%cluster, %session, %error, "the end of a session was not written");
     }
 }

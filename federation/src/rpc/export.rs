@@ -18,6 +18,7 @@ use sealane_proto::federation::v1::export_reply::Kind as Answer;
 use sealane_proto::federation::v1::export_request::Kind;
 use sealane_proto::{Wire, digest};
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -37,7 +38,11 @@ pub(super) struct Export {
     agent: AgentIdentity,
     requests: Streaming<pb::ExportRequest>,
     answers: mpsc::Sender<Result<pb::ExportReply, Status>>,
+    opened: Opened,
 }
+
+/// The session that a stream opened, for whoever looks after its end.
+pub(super) type Opened = Arc<OnceLock<SessionId>>;
 
 /// A write under way: its sequence, its bytes, and how the first try ended.
 struct Tried {
@@ -54,8 +59,9 @@ impl Export {
         agent: AgentIdentity,
         requests: Streaming<pb::ExportRequest>,
         answers: mpsc::Sender<Result<pb::ExportReply, Status>>,
+        opened: Opened,
     ) -> Self {
-        Export { serving, agent, requests, answers }
+        Export { serving, agent, requests, answers, opened }
     }
 
     pub(super) async fn run(mut self) -> Result<(), Status> {
@@ -124,12 +130,14 @@ impl Export {
         let action = Action::OpenSession { cluster: self.agent.id, session, instance };
         let written = self.serving.writer.write(Some(self.agent.principal()), action).await?;
         match written.reply {
-            Reply::Session(Ok(())) => {}
+            // A stream opens one session, so the cell is empty.
+            Reply::Session(Ok(())) => self.opened.set(session).unwrap_or_default(),
             Reply::Session(Err(error @ SessionError::NotMember)) => {
                 return Err(Status::permission_denied(error.to_string()));
             }
             Reply::Session(Err(error)) => {
-                return Err(Status::failed_precondition(format!("fenced: {error}")));
+                tracing::warn!(cluster = %self.agent.name, %instance, reason = %error, "session refused");
+                return Err(Status::failed_precondition(format!("held: {error}")));
             }
             Reply::Refused(refusal) => return Err(refused(&refusal)),
             _ => return Err(unexpected()),

@@ -183,6 +183,7 @@ fn to_action(action: &Action) -> wire::command::Action {
             changes: to_list(changes),
         }),
         Action::Lapse { cluster, session } => Kind::Lapse(to_session_ref(*cluster, *session)),
+        Action::Close { cluster, session } => Kind::Close(to_session_ref(*cluster, *session)),
         Action::Revive { cluster, session } => Kind::Revive(to_session_ref(*cluster, *session)),
     }
 }
@@ -246,6 +247,10 @@ fn action(kind: wire::command::Action) -> Result<Action, Invalid> {
         Kind::Lapse(m) => Action::Lapse {
             cluster: ClusterId(m.cluster),
             session: SessionId(id(&m.session, "lapse.session")?),
+        },
+        Kind::Close(m) => Action::Close {
+            cluster: ClusterId(m.cluster),
+            session: SessionId(id(&m.session, "close.session")?),
         },
         Kind::Revive(m) => Action::Revive {
             cluster: ClusterId(m.cluster),

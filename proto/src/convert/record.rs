@@ -300,12 +300,14 @@ impl Wire for Session {
             sequence: self.sequence,
             last_result: Some(self.last_result.to_wire()),
             fenced: self.fenced.map(fenced),
+            closed: self.closed,
+            refused: self.refused.map(fenced),
         }
     }
 
     fn from_wire(m: wire::Session) -> Result<Self, Invalid> {
-        let fenced = |m: wire::FencedSession| -> Result<_, Invalid> {
-            Ok((InstanceId(id(&m.instance, "fenced.instance")?), Millis(m.at_ms)))
+        let other = |m: Option<wire::FencedSession>, field: &'static str| -> Result<_, Invalid> {
+            m.map(|m| Ok((InstanceId(id(&m.instance, field)?), Millis(m.at_ms)))).transpose()
         };
         Ok(Session {
             id: SessionId(id(&m.id, "id")?),
@@ -314,7 +316,9 @@ impl Wire for Session {
             synced: m.synced,
             sequence: m.sequence,
             last_result: Arc::new(present(m.last_result, "last_result")?),
-            fenced: m.fenced.map(fenced).transpose()?,
+            fenced: other(m.fenced, "fenced.instance")?,
+            closed: m.closed,
+            refused: other(m.refused, "refused.instance")?,
         })
     }
 }

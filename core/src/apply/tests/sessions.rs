@@ -102,23 +102,80 @@ fn only_the_clusters_own_agent_writes_its_catalog() {
 }
 
 #[test]
+fn while_one_instance_holds_the_session_another_is_refused_and_both_are_named() {
+    let mut world = World::new();
+    world.join("east");
+    let current = |world: &World| world.state.cluster_named(&name("east")).unwrap().session.clone().unwrap();
+    assert_eq!(world.open("east", instance(1)), Ok(()));
+    let held = current(&world);
+    let opened = held.opened.0;
+    // However often it asks, and for however long: the holder stays, and nothing but the note of it changes.
+    for turn in 1..=3 {
+        world.at = opened + turn * 2 * FENCE_MS;
+        let refused = world.open("east", instance(2));
+        let since_ms = turn * 2 * FENCE_MS;
+        assert_eq!(refused, Err(SessionError::Fenced { by: instance(1), since_ms }));
+        let refused = Some((instance(2), Millis(opened + 2 * FENCE_MS)));
+        assert_eq!(current(&world), crate::state::Session { refused, ..held.clone() });
+    }
+    // The holder reopens at once: it is the same process.
+    assert_eq!(world.open("east", instance(1)), Ok(()));
+    assert_eq!(current(&world).refused.map(|r| r.0), Some(instance(2)));
+}
+
+#[test]
+fn the_next_instance_takes_over_once_the_stream_ended_or_the_lease_lapsed() {
+    let ends: [fn(&mut World); 2] = [World::close, |world| world.lapse("east")];
+    for end in ends {
+        let mut world = World::new();
+        world.join("east");
+        assert_eq!(world.open("east", instance(1)), Ok(()));
+        assert!(matches!(world.open("east", instance(2)), Err(SessionError::Fenced { .. })));
+        end(&mut world);
+        assert_eq!(world.open("east", instance(2)), Ok(()), "without a pause: it was never fenced");
+        let taken = world.state.cluster_named(&name("east")).unwrap().session.clone().unwrap();
+        assert_eq!(
+            (taken.instance, taken.fenced, taken.closed),
+            (instance(2), Some((instance(1), taken.opened)), false)
+        );
+        assert_eq!(taken.refused, None);
+        assert!(matches!(world.open("east", instance(1)), Err(SessionError::Fenced { .. })));
+    }
+}
+
+#[test]
 fn a_fenced_instance_stays_out_for_one_ttl() {
     let mut world = World::new();
     world.join("east");
     assert_eq!(world.open("east", instance(1)), Ok(()));
+    world.close();
     assert_eq!(world.open("east", instance(2)), Ok(()));
-    assert_eq!(world.open("east", instance(1)), Err(SessionError::Fenced { by: instance(2), since_ms: 1 }));
-    // The holder itself may reopen, and the fence stands meanwhile.
-    assert_eq!(world.open("east", instance(2)), Ok(()));
-    assert!(matches!(world.open("east", instance(1)), Err(SessionError::Fenced { .. })));
-    let fenced_at =
+    let (_, fenced_at) =
         world.state.cluster_named(&name("east")).unwrap().session.as_ref().unwrap().fenced.unwrap();
-    world.at = fenced_at.1.0 + FENCE_MS - 1;
+    world.close();
+    world.at = fenced_at.0 + FENCE_MS - 1;
     assert!(matches!(world.open("east", instance(1)), Err(SessionError::Fenced { .. })));
     assert_eq!(world.open("east", instance(1)), Ok(()));
     let now = world.state.meta.now;
     let current = world.state.cluster_named(&name("east")).unwrap().session.clone().unwrap();
     assert_eq!((current.instance, current.fenced), (instance(1), Some((instance(2), now))));
+}
+
+#[test]
+fn closing_withdraws_nothing_and_only_a_server_closes() {
+    let mut world = World::of(&["east", "west"]);
+    world.put("east", vec![put("shop/cart", http()), lanes(&[("west", LaneVerdict::Up)])]);
+    let east = world.state.cluster_named(&name("east")).unwrap().clone();
+    let session = east.session.clone().unwrap();
+    let close = |session| Action::Close { cluster: east.id, session };
+    assert_eq!(code(&world.run(agent("east"), close(session.id)).reply), RefusalCode::Forbidden);
+    let other = world.run(None, close(crate::testing::session(99)));
+    assert_eq!(world.state.cluster_named(&name("east")).unwrap(), &east, "another session's end is ignored");
+    assert!(other.events.is_empty());
+    assert!(world.run(None, close(session.id)).events.is_empty());
+    let closed = crate::state::Session { closed: true, ..session };
+    let expected = crate::state::Cluster { session: Some(closed), ..(*east).clone() };
+    assert_eq!(**world.state.cluster_named(&name("east")).unwrap(), expected);
 }
 
 #[test]

@@ -119,18 +119,44 @@ async fn digests_find_what_the_store_lacks_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_session_shuts_the_older_out_and_a_cloned_agent_is_named() {
+async fn a_newer_session_of_one_agent_shuts_its_older_one_out() {
     let bench = Bench::new().await;
     let east = bench.member(1, "east").await;
     let mut older = east.session(&bench, 1, 1).await.unwrap();
-    let mut newer = Session::open(&bench, 1, &east, 2, 2).await.unwrap();
-    newer.answer().await.unwrap();
+    let _newer = east.session(&bench, 1, 2).await.unwrap();
     let fenced = older.write(1, &[]).await.unwrap_err();
     assert_eq!(fenced.code(), Code::FailedPrecondition);
     assert!(fenced.message().starts_with("fenced"), "{fenced}");
-    let mut clone = Session::open(&bench, 1, &east, 3, 1).await.unwrap();
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloned_agent_is_refused_and_named_until_the_holders_stream_ends() {
+    let bench = Bench::new().await;
+    let east = bench.member(1, "east").await;
+    let mut holder = east.session(&bench, 1, 1).await.unwrap();
+    let mut clone = Session::open(&bench, 1, &east, 2, 2).await.unwrap();
     let refused = clone.answer().await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().starts_with("held"), "{refused}");
+    let holder_id = sealane_core::identity::InstanceId([1; 16]).to_string();
+    assert!(refused.message().contains(&holder_id), "{refused}");
     assert!(refused.message().contains("two agents run under one identity"), "{refused}");
+    let session = bench.replica(1).state().1.state.clusters[&east.id].session.clone().unwrap();
+    assert_eq!(session.refused.map(|(instance, _)| instance.0), Some([2; 16]));
+    holder.write(1, &[]).await.unwrap();
+    // What a dead agent leaves is a stream that ended: a new process of it gets in before the lease is over.
+    drop(holder);
+    let began = std::time::Instant::now();
+    loop {
+        let mut again = Session::open(&bench, 1, &east, 3, 2).await.unwrap();
+        match again.answer().await {
+            Ok(_) => break,
+            Err(refused) => assert!(refused.message().starts_with("held"), "{refused}"),
+        }
+        assert!(began.elapsed() < crate::lease::TTL, "it waited for the lease's end");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     bench.stop().await;
 }
 
@@ -183,5 +209,18 @@ async fn an_import_of_the_same_network_is_direct() {
     watching.until("the import", |w| w.import("shop/cart").is_some()).await;
     let import = watching.import("shop/cart").unwrap();
     assert!(matches!(import.candidates[0].path, Path::Direct { inbound_port: None, .. }), "{import:?}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_of_a_session_that_was_replaced_is_no_sign_of_life() {
+    let bench = Bench::new().await;
+    let east = bench.member(1, "east").await;
+    let mut older = east.session(&bench, 1, 1).await.unwrap();
+    let _newer = east.session(&bench, 1, 2).await.unwrap();
+    older.beat(1).await;
+    let fenced = older.answer().await.unwrap_err();
+    assert_eq!(fenced.code(), Code::FailedPrecondition, "{fenced}");
+    assert!(fenced.message().starts_with("fenced"), "{fenced}");
     bench.stop().await;
 }
