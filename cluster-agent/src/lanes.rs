@@ -2,7 +2,8 @@
 //!
 //! Pure. Results are gathered in rounds: a round is over when every gateway reported, or after a second. One success
 //! makes a round good (one gateway that gets through is a way). Three bad rounds close a lane, two good ones open it;
-//! a lane of which nothing was known takes its first success.
+//! a lane of which nothing was known takes its first success. A lane that nobody reports on for three rounds is forgotten:
+//! the last word of a gateway that died would stand as evidence for ever.
 
 use sealane_core::name::ClusterName;
 use sealane_core::state::LaneVerdict;
@@ -14,6 +15,8 @@ const TO_DOWN: u32 = 3;
 const TO_UP: u32 = 2;
 /// How long a round waits for gateways that do not report.
 pub const ROUND_MS: u64 = 1_000;
+/// After how long without a report a lane is forgotten: three rounds at their longest, a probe's interval and time-out.
+pub const FORGET_MS: u64 = 3 * 2 * ROUND_MS;
 
 /// One gateway that reports, for as long as it is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,7 @@ pub struct Lane {
     pub error: Option<String>,
     good: u32,
     bad: u32,
+    heard_ms: u64,
     round: Round,
 }
 
@@ -56,8 +60,8 @@ struct Round {
 pub struct Transition {
     /// The cluster at the other end.
     pub cluster: ClusterName,
-    /// The new verdict.
-    pub verdict: LaneVerdict,
+    /// The new verdict; `None` when nobody reports any more.
+    pub verdict: Option<LaneVerdict>,
     /// The round-trip time.
     pub rtt_us: Option<u32>,
 }
@@ -78,7 +82,7 @@ impl Lanes {
         self.reporters.insert(reporter);
     }
 
-    /// A gateway left. Its last word stands until others speak.
+    /// A gateway left. Its last word stands until others speak, or nobody does for [`FORGET_MS`].
     pub fn leave(&mut self, reporter: Reporter) {
         self.reporters.remove(&reporter);
     }
@@ -95,6 +99,7 @@ impl Lanes {
             lane.round.began_ms = now_ms;
         }
         lane.round.reporters.insert(reporter);
+        lane.heard_ms = now_ms;
         match probe.result {
             Ok(rtt) => {
                 lane.round.good = true;
@@ -108,10 +113,16 @@ impl Lanes {
         out
     }
 
-    /// Closes the rounds whose time is over.
+    /// Closes the rounds whose time is over, and forgets the lanes that nobody reports on.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Transition> {
-        let over = |lane: &Lane| !lane.round.reporters.is_empty() && now_ms >= lane.round.began_ms + ROUND_MS;
-        self.lanes.iter_mut().filter(|(_, l)| over(l)).filter_map(|(c, l)| l.close(c, now_ms)).collect()
+        let beat = |(cluster, lane): (&ClusterName, &mut Lane)| {
+            if !lane.round.reporters.is_empty() && now_ms >= lane.round.began_ms + ROUND_MS {
+                return lane.close(cluster, now_ms);
+            }
+            let silent = lane.verdict.is_some() && now_ms >= lane.heard_ms + FORGET_MS;
+            silent.then(|| lane.forget(cluster, now_ms))
+        };
+        self.lanes.iter_mut().filter_map(beat).collect()
     }
 
     /// Forgets clusters that are no peers any more.
@@ -149,7 +160,13 @@ impl Lane {
         if verdict == LaneVerdict::Up {
             self.error = None;
         }
-        Some(Transition { cluster: cluster.clone(), verdict, rtt_us: self.rtt_us })
+        Some(Transition { cluster: cluster.clone(), verdict: Some(verdict), rtt_us: self.rtt_us })
+    }
+
+    fn forget(&mut self, cluster: &ClusterName, now_ms: u64) -> Transition {
+        let error = Some("no gateway reports".to_owned());
+        *self = Lane { since_ms: now_ms, heard_ms: self.heard_ms, error, ..Lane::default() };
+        Transition { cluster: cluster.clone(), verdict: None, rtt_us: None }
     }
 }
 
@@ -181,7 +198,7 @@ mod tests {
             };
             let result = if good { Ok(100) } else { Err("no".to_owned()) };
             let all = lanes.report(Reporter(reporter), Probe { cluster: west(), result }, now);
-            out.push(match all.last().map(|t| t.verdict) {
+            out.push(match all.last().and_then(|t| t.verdict) {
                 None => '.',
                 Some(LaneVerdict::Up) => 'U',
                 Some(LaneVerdict::Down) => 'D',
@@ -220,10 +237,30 @@ mod tests {
         lanes.report(Reporter(1), failed(), 1_100);
         lanes.tick(2_100);
         lanes.report(Reporter(1), failed(), 2_200);
-        let down = Transition { cluster: west(), verdict: LaneVerdict::Down, rtt_us: None };
+        let down = Transition { cluster: west(), verdict: Some(LaneVerdict::Down), rtt_us: None };
         assert_eq!(lanes.tick(3_200), [down]);
         assert_eq!(lanes.all()[&west()].error.as_deref(), Some("refused"));
-        assert_eq!(lanes.tick(9_000), [], "no round, no verdict");
+        assert_eq!(lanes.tick(2_200 + FORGET_MS - 1), [], "no round, no verdict");
+    }
+
+    #[test]
+    fn a_verdict_on_which_nobody_reports_is_taken_back() {
+        let mut lanes = Lanes::default();
+        lanes.join(Reporter(1));
+        let good = |lanes: &mut Lanes, by: u64, at: u64| {
+            lanes.report(Reporter(by), Probe { cluster: west(), result: Ok(100) }, at)
+        };
+        let up = Transition { cluster: west(), verdict: Some(LaneVerdict::Up), rtt_us: Some(100) };
+        assert_eq!(good(&mut lanes, 1, 0), [up.clone()]);
+        lanes.leave(Reporter(1));
+        assert_eq!(lanes.tick(FORGET_MS - 1), [], "a gateway may be restarted meanwhile");
+        assert_eq!(lanes.verdicts(), Verdicts::from([(west(), (LaneVerdict::Up, Some(100)))]));
+        let unknown = Transition { cluster: west(), verdict: None, rtt_us: None };
+        assert_eq!(lanes.tick(FORGET_MS), [unknown]);
+        assert_eq!(lanes.verdicts(), Verdicts::new());
+        assert_eq!(lanes.tick(FORGET_MS * 2), [], "once");
+        lanes.join(Reporter(2));
+        assert_eq!(good(&mut lanes, 2, FORGET_MS * 3), [up], "the first success counts again");
     }
 
     #[test]

@@ -224,6 +224,11 @@ pub enum CatalogChange {
         /// The lanes: probed cluster, verdict, round-trip time in microseconds.
         lanes: Vec<(ClusterName, LaneVerdict, Option<u32>)>,
     },
+    /// Takes back what was said of these clusters: nobody here probes them now.
+    RemoveLanes {
+        /// The clusters that were probed.
+        targets: BTreeSet<ClusterName>,
+    },
     /// The session's catalog is complete: exports not named here are dropped.
     Synced {
         /// Every service that the cluster exports.

@@ -236,6 +236,7 @@ pub fn catalog_change() -> impl Strategy<Value = CatalogChange> {
         btree_set(label(), 0..4).prop_map(|namespaces| CatalogChange::PutInterest { namespaces }),
         vec((label(), verdict(), option::of(any::<u32>())), 0..3)
             .prop_map(|lanes| CatalogChange::PutLanes { lanes }),
+        btree_set(label(), 0..4).prop_map(|targets| CatalogChange::RemoveLanes { targets }),
         btree_set(service(), 0..4).prop_map(|services| CatalogChange::Synced { services }),
     ]
 }
@@ -309,8 +310,8 @@ fn action() -> impl Strategy<Value = Action> {
             |(cluster, session, sequence, changes)| Action::Catalog { cluster, session, sequence, changes }
         ),
         (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Lapse { cluster, session }),
-        (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Revive { cluster, session }),
         (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Close { cluster, session }),
+        (cluster_id(), session_id()).prop_map(|(cluster, session)| Action::Revive { cluster, session }),
     ]
 }
 
@@ -417,9 +418,9 @@ fn session() -> impl Strategy<Value = Session> {
             sequence,
             last_result: Arc::new(last_result),
             fenced,
-        },
             closed,
             refused,
+        },
     )
 }
 

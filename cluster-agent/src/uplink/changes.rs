@@ -101,6 +101,11 @@ impl Upward {
         if !moved.is_empty() {
             out.push(put_lanes(moved.into_iter()));
         }
+        let gone = before.lanes.keys().filter(|c| !self.lanes.contains_key(*c));
+        let targets: BTreeSet<ClusterName> = gone.cloned().collect();
+        if !targets.is_empty() {
+            out.push(CatalogChange::RemoveLanes { targets });
+        }
         out
     }
 }

@@ -82,6 +82,10 @@ fn one(draft: &mut Draft, id: ClusterId, change: &CatalogChange) -> Result<(), R
         CatalogChange::PutBundle { bundle } => profile::put_bundle(draft, id, bundle),
         CatalogChange::PutInterest { namespaces } => profile::put_interest(draft, id, namespaces),
         CatalogChange::PutLanes { lanes } => profile::put_lanes(draft, id, lanes),
+        CatalogChange::RemoveLanes { targets } => {
+            profile::remove_lanes(draft, id, targets);
+            Ok(())
+        }
         CatalogChange::Synced { services } => {
             exports::retain(draft, id, services);
             on_session(draft, id, |session| session.synced = true);

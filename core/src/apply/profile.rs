@@ -149,6 +149,20 @@ pub(super) fn put_lanes(
     Err(Refusal::new(RefusalCode::NotFound, rule))
 }
 
+/// Forgets lanes; one that is not there, or leads to a cluster that was removed, is forgotten already.
+pub(super) fn remove_lanes(draft: &mut Draft, id: ClusterId, targets: &BTreeSet<ClusterName>) {
+    for name in targets {
+        let target = draft.state.by_name.get(name).copied();
+        let known = draft.cluster(id).and_then(|cluster| target.filter(|t| cluster.lanes.contains_key(t)));
+        if let Some(target) = known {
+            draft.edit(id, None, |cluster| {
+                cluster.lanes.remove(&target);
+            });
+            draft.events.lanes.insert((id, target));
+        }
+    }
+}
+
 fn put_lane(draft: &mut Draft, id: ClusterId, target: ClusterId, verdict: LaneVerdict, rtt_us: Option<u32>) {
     let known = draft.state.clusters.get(&id).and_then(|cluster| cluster.lanes.get(&target).copied());
     let turned = known.is_none_or(|lane| lane.verdict != verdict);

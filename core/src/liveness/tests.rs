@@ -149,3 +149,15 @@ fn who_never_opened_a_session_is_not_live_and_not_withdrawn() {
     assert_eq!(verdict_of(&world).standing, Standing::Suspect);
     assert_eq!(verdict(&world.state, ClusterId(99)).lease, Lease::Never);
 }
+
+/// The last gateway of an importer died: what it said last of a cluster must not keep that cluster for ever.
+#[test]
+fn evidence_that_is_taken_back_keeps_nothing() {
+    let mut world = scene(&[Word::Down, Word::Up], true);
+    assert_eq!(verdict_of(&world).standing, Standing::Suspect, "a tie");
+    let targets = [name("west"), name("gone")].into();
+    world.put("w2", vec![crate::command::CatalogChange::RemoveLanes { targets }]);
+    let found = verdict_of(&world);
+    assert_eq!((found.standing, found.up, found.down), (Standing::Withdrawn, 0, 1));
+    assert_eq!(found.witnesses[1].says, Err(NoWitness::NoReport));
+}

@@ -49,6 +49,7 @@ pub(crate) enum Change {
     Bundle(u64),
     Interest(u8),
     Lanes(Vec<(usize, bool)>),
+    NoLane(usize),
     Synced(u8),
 }
 
@@ -60,8 +61,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (cluster.clone(), 1u8..3).prop_map(|(c, i)| Step::Open(c, i)),
         4 => cluster.clone().prop_map(Step::Lapse),
         2 => cluster.clone().prop_map(Step::Revive),
-        1 => cluster.clone().prop_map(Step::Renew),
         2 => cluster.clone().prop_map(Step::Close),
+        1 => cluster.clone().prop_map(Step::Renew),
         1 => Just(Step::Again),
         1 => cluster.clone().prop_map(Step::Stale),
         1 => (0u64..8_000).prop_map(Step::Wait),
@@ -87,6 +88,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (1u64..4).prop_map(Change::Bundle),
         2 => (0u8..8).prop_map(Change::Interest),
         5 => lanes.prop_map(Change::Lanes),
+        1 => (0..CLUSTERS.len()).prop_map(Change::NoLane),
         1 => any::<u8>().prop_map(Change::Synced),
     ]
 }
@@ -148,12 +150,12 @@ impl World {
                 let member = member(at)?;
                 (None, Action::Revive { cluster: member.id, session: member.session.as_ref()?.id })
             }
-            Step::Renew(at) => {
-                let cluster = member(at)?.id;
             Step::Close(at) => {
                 let member = member(at)?;
                 (None, Action::Close { cluster: member.id, session: member.session.as_ref()?.id })
             }
+            Step::Renew(at) => {
+                let cluster = member(at)?.id;
                 (
                     agent(CLUSTERS[*at]),
                     Action::Renew { cluster, key: [4; 32], not_after: Millis(self.at + 1000) },
@@ -216,6 +218,7 @@ impl World {
                 let lanes = lanes.iter().map(|(to, up)| (name(CLUSTERS[*to]), verdict(*up), None));
                 CatalogChange::PutLanes { lanes: lanes.collect() }
             }
+            Change::NoLane(to) => CatalogChange::RemoveLanes { targets: [name(CLUSTERS[*to])].into() },
             Change::Synced(mask) => {
                 let kept = (0..3).filter(|n| mask & (1 << n) != 0).map(|n| key(SERVICES[n]));
                 CatalogChange::Synced { services: kept.collect() }

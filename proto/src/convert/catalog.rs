@@ -98,6 +98,9 @@ impl Wire for CatalogChange {
             CatalogChange::PutLanes { lanes } => {
                 Kind::PutLanes(wire::Lanes { lanes: lanes.iter().map(to_lane).collect() })
             }
+            CatalogChange::RemoveLanes { targets } => {
+                Kind::RemoveLanes(wire::ClusterNames { names: texts(targets) })
+            }
             CatalogChange::Synced { services } => {
                 Kind::Synced(wire::ServiceKeys { services: to_list(services) })
             }
@@ -133,6 +136,9 @@ impl Wire for CatalogChange {
                     .enumerate()
                     .map(|(i, l)| lane(l).map_err(|e| e.within(&format!("put_lanes.lanes[{i}]"))));
                 Ok(CatalogChange::PutLanes { lanes: lanes.collect::<Result<_, _>>()? })
+            }
+            Kind::RemoveLanes(m) => {
+                Ok(CatalogChange::RemoveLanes { targets: names(&m.names, "remove_lanes.names")? })
             }
             Kind::Synced(m) => Ok(CatalogChange::Synced { services: set(m.services, "synced.services")? }),
         }

@@ -22,6 +22,7 @@ fn said(write: Option<wire::Write>) -> Vec<String> {
         CatalogChange::RetainEndpoints { service, ids } => format!("retain {service} {}", ids.len()),
         CatalogChange::Synced { services } => format!("synced {}", services.len()),
         CatalogChange::PutLanes { lanes } => format!("lanes {}", lanes.len()),
+        CatalogChange::RemoveLanes { targets } => format!("no lanes {}", targets.len()),
         CatalogChange::PutInterest { .. } => "interest".to_owned(),
         CatalogChange::PutBundle { .. } => "bundle".to_owned(),
         CatalogChange::PutProfile { .. } => "profile".to_owned(),
@@ -62,6 +63,8 @@ fn a_session_answers_the_store_and_then_says_what_changes() {
     assert_eq!(said(Some(second)), ["put shop/a 1", "export shop/c", "remove shop/b", "lanes 1"]);
     session.on_written(written(2, vec![])).unwrap();
     assert_eq!(session.next(&later), None, "nothing changed");
+    later.lanes = Arc::default();
+    assert_eq!(said(session.next(&later)), ["no lanes 1"], "what nobody says any more is taken back");
     assert!(session.on_written(written(9, vec![])).is_err());
 }
 
