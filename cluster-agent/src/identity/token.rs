@@ -13,6 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a token waits for its agent to come up, and after how long it says that it does.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SAY: Duration = Duration::from_secs(1);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The largest token file.
 const MAX_FILE: u64 = 16 * 1024;
@@ -93,6 +100,9 @@ pub enum TokenFileError {
     /// The agent never ran on this directory.
     #[error("{path} is no running agent's directory: start `sealane-agent run --dir` on it first", path = .0.display())]
     NoAgent(PathBuf),
+    /// Something is there already.
+    #[error("{path} exists: a token is not written over another file", path = .0.display())]
+    Exists(PathBuf),
     /// The state directory can not be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -107,6 +117,24 @@ pub enum TokenFileError {
     Random(#[from] RandomError),
 }
 
+/// Waits a moment for an agent that was just started on this directory; whether it came up is for the next step to say.
+///
+/// # Errors
+/// When the directory can not be read.
+pub async fn await_agent(state_path: &Path) -> Result<(), TokenFileError> {
+    let state = StateDir::at(state_path);
+    let began = Instant::now();
+    let mut said = false;
+    while state.serving()?.is_none() && began.elapsed() < PATIENCE {
+        if !said && began.elapsed() >= SAY {
+            tracing::info!(dir = %state_path.display(), "waiting for the agent to come up");
+            said = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 /// Makes a token: the agent's half first, so that no token exists that nobody would take.
 ///
 /// # Errors
@@ -117,6 +145,9 @@ pub fn write_workload_token(
     ttl: Duration,
     out: &Path,
 ) -> Result<(), TokenFileError> {
+    if out.exists() {
+        return Err(TokenFileError::Exists(out.to_owned()));
+    }
     let state = StateDir::at(state_path);
     let serving = state.serving()?.ok_or_else(|| TokenFileError::NoAgent(state_path.to_owned()))?;
     let root = String::from_utf8_lossy(&file::read(&state.ca_certificate(), MAX_FILE)?).into_owned();
@@ -254,6 +285,8 @@ mod tests {
         let out = directory.path().join("token");
         let claim = Claim::workload(&"shop".parse().unwrap(), &"cart".parse().unwrap());
         write_workload_token(directory.path(), claim, Duration::from_secs(60), &out).unwrap();
+        let again = write_workload_token(directory.path(), Claim::Gateway, Duration::from_secs(60), &out);
+        assert!(matches!(again, Err(TokenFileError::Exists(_))));
         let secret = secret(&out);
         let granted = Redeemed::Granted(Checked::Workload("shop".parse().unwrap(), "cart".parse().unwrap()));
         assert_eq!(grants.redeem(&secret, [1; 32]), granted);
@@ -274,6 +307,22 @@ mod tests {
         assert!(matches!(grants.redeem(&[9; 32], [1; 32]), Redeemed::Refused(_)));
         grants.sweep().unwrap();
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_token_waits_for_an_agent_that_is_just_starting() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("agent");
+        let waiting = tokio::spawn({
+            let directory = directory.clone();
+            async move { await_agent(&directory).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        agent(&directory);
+        waiting.await.unwrap().unwrap();
+        let out = parent.path().join("token");
+        write_workload_token(&directory, Claim::Gateway, Duration::from_secs(60), &out).unwrap();
     }
 
     #[test]
