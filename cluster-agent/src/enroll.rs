@@ -1,6 +1,7 @@
 //! Joining the federation, and keeping the certificate that joining brought.
 
 use crate::state::{Membership, StateDir, StateError};
+use crate::status::rfc3339;
 use crate::store::Store;
 use sealane_core::identity::{ClusterId, FederationId, Principal};
 use sealane_core::name::NameError;
@@ -42,7 +43,7 @@ pub enum EnrollError {
     )]
     NoToken,
     /// The store refused.
-    #[error("{}: {}", .0.code(), .0.message())]
+    #[error("{}", .0.message())]
     Call(#[from] Box<tonic::Status>),
     /// No server could be dialled.
     #[error(transparent)]
@@ -86,6 +87,8 @@ impl EnrollError {
                     | Code::InvalidArgument
                     | Code::NotFound
                     | Code::AlreadyExists
+                    // A used or expired token.
+                    | Code::FailedPrecondition
             ),
             _ => false,
         }
@@ -243,12 +246,12 @@ pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::
         let pause = match renew(&state, &store).await {
             Ok(not_after) => {
                 backoff.reset();
-                tracing::info!(?not_after, "renewed the agent's certificate");
+                tracing::info!(not_after = rfc3339(not_after), "renewed the agent's certificate");
                 AFTER
             }
             Err(error) => {
-                let expires = store.identity().current().not_after;
-                tracing::warn!(error = %error, ?expires, "can not renew the agent's certificate");
+                let expires = rfc3339(store.identity().current().not_after);
+                tracing::warn!(error = %error, expires, "can not renew the agent's certificate");
                 backoff.pause()
             }
         };
