@@ -111,8 +111,9 @@ async fn every_answer_is_as_the_document_says() {
     let (east, west) = (bench.member(1, "east").await, bench.member(1, "west").await);
     let _east = east.publish(&bench, 1, 1, &["shop/cart"]).await;
     let _west = west.publish(&bench, 1, 2, &["shop/cart", "shop/pay"]).await;
-    let mut fencing = Session::open(&bench, 1, &west, 3, 9).await.unwrap();
-    fencing.answer().await.unwrap();
+    // Another agent under west's identity: it is refused, and west's session names it.
+    let mut other = Session::open(&bench, 1, &west, 3, 9).await.unwrap();
+    other.answer().await.unwrap_err();
     let mut watching = east.watch(&bench, 1, subscribe(&bench)).await.unwrap();
     watching.synced().await;
     let (_, document) = bench.get(1, "/api/v1/openapi.json").await;
