@@ -21,6 +21,8 @@ mod identity;
 mod liveness;
 #[path = "e2e/membership.rs"]
 mod membership;
+#[path = "e2e/slow.rs"]
+mod slow;
 #[path = "e2e/store.rs"]
 mod store;
 #[path = "e2e/traffic.rs"]
