@@ -10,7 +10,7 @@ use crate::ca::Ca;
 use crate::catalog::Own;
 use crate::config::{ConfigService, PROBES};
 use crate::enroll;
-use crate::identity::{Claim, Grants, IdentityService, write_workload_token};
+use crate::identity::{Claim, Grants, IdentityService, await_agent, write_workload_token};
 use crate::index::Index;
 use crate::lanes::{Lanes, Verdicts};
 use crate::metrics::Metrics;
@@ -21,13 +21,15 @@ use crate::store::Store;
 use crate::uplink::{self, ExportLoop, WatchLoop};
 use crate::view::{self, Held};
 use crate::writer::Writer;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use sealane_core::identity::InstanceId;
 use sealane_core::name::NetworkName;
 use sealane_proto::agent::v1::config_server::ConfigServer;
 use sealane_proto::agent::v1::identity_server::IdentityServer;
 use sealane_trust::acceptor::{Acceptor, Limits};
 use sealane_trust::revocation::Revocations;
 use sealane_trust::tls::{self, ClientAuth, FederationPeers, Identity};
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -49,13 +51,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     init_log(&args)?;
     match args.command {
         Command::Run(args) => run_agent(*args).await,
-        Command::WorkloadToken(args) => workload_token(args),
+        Command::WorkloadToken(args) => workload_token(args).await,
     }
 }
 
 fn init_log(args: &Args) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     // A program that embeds the agent may log already; then its way of logging holds.
     let _ = match args.log_format {
         LogFormat::Text => log.try_init(),
@@ -64,13 +67,17 @@ fn init_log(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
+async fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
     let claim = match (&args.namespace, &args.service_account) {
         _ if args.gateway => Claim::Gateway,
         (Some(namespace), Some(account)) => Claim::workload(namespace, account),
         _ => bail!("give --namespace and --service-account, or --gateway"),
     };
-    Ok(write_workload_token(&args.dir, claim, args.ttl, &args.out)?)
+    await_agent(&args.dir).await?;
+    write_workload_token(&args.dir, claim, args.ttl, &args.out)?;
+    let (out, seconds) = (args.out.display(), args.ttl.as_secs());
+    writeln!(std::io::stdout().lock(), "wrote {out} (single use, for {seconds} s at most)")?;
+    Ok(())
 }
 
 async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
@@ -78,11 +85,41 @@ async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
     stop_on_signal(stop.clone())?;
     let state = StateDir::create(&args.dir)?;
     let _lock = state.lock()?;
+    // All that may be wrong here is found before the join token is used up.
+    let ground = Ground::take(&args).await?;
     let Some(membership) = stop.run_until_cancelled(membership(&state, &args)).await.transpose()? else {
         return Ok(());
     };
     let agent = Agent::new(args, state, membership)?;
-    agent.serve(stop).await
+    agent.serve(ground, stop).await
+}
+
+/// What the agent takes from the machine: its ports and its output directory.
+struct Ground {
+    listener: TcpListener,
+    admin: TcpListener,
+    /// Where proxies dial the agent, as HOST:PORT.
+    advertised: String,
+    writer: Writer,
+}
+
+impl Ground {
+    async fn take(args: &RunArgs) -> anyhow::Result<Self> {
+        let bind = |address| async move {
+            TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))
+        };
+        let (listener, admin) = (bind(args.listen).await?, bind(args.admin_listen).await?);
+        let local = listener.local_addr()?;
+        let advertised = match &args.advertise {
+            Some(address) => address.clone(),
+            None if local.ip().is_unspecified() => {
+                bail!("--listen {local} is no address that proxies can dial: give --advertise HOST:PORT")
+            }
+            None => local.to_string(),
+        };
+        let writer = Writer::open(&args.out).context("--out")?;
+        Ok(Ground { listener, admin, advertised, writer })
+    }
 }
 
 fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
@@ -102,8 +139,16 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// What joining brought; joins when the cluster has not, for as long as that can succeed.
 async fn membership(state: &StateDir, args: &RunArgs) -> anyhow::Result<Membership> {
     if let Some(membership) = state.membership()? {
+        match state.removed()? {
+            Some(reason) if args.join_token_file.is_some() => bail!(reason),
+            Some(reason) => tracing::error!(reason, "this cluster is no member of the federation any more"),
+            None => {}
+        }
         return Ok(membership);
     }
+    let manifests = args.manifests.metadata();
+    let manifests = manifests.with_context(|| format!("--manifests {}", args.manifests.display()))?;
+    ensure!(manifests.is_dir(), "--manifests {} is not a directory", args.manifests.display());
     let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
     let token = enroll::read_token(path).with_context(|| format!("--join-token-file {}", path.display()))?;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -168,12 +213,14 @@ impl Agent {
         };
         let (status, metrics) = (Arc::new(Status::default()), Arc::new(Metrics::default()));
         let store = Arc::new(Store::new(membership, identity, roots));
+        status.removed(state.removed()?);
         let serving = ca.own_identity(args.svid_ttl)?;
         let reporter = Reporter {
             status: status.clone(),
             store: store.clone(),
             serving: serving.clone(),
-            instance: state.instance()?,
+            // Of the process and not of the directory: a copied directory must not be taken for this agent.
+            instance: InstanceId(sealane_trust::random()?),
             held: channels.held.subscribe(),
             catalog: channels.catalog.subscribe(),
             lanes: channels.lanes.subscribe(),
@@ -181,19 +228,17 @@ impl Agent {
         Ok(Agent { args, state, store, own, ca, serving, reporter, status, metrics, channels })
     }
 
-    async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let bind = |address| async move {
-            TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))
-        };
-        let (listener, admin) = (bind(self.args.listen).await?, bind(self.args.admin_listen).await?);
-        self.state.set_serving(&self.serving_at(&listener)?)?;
+    async fn serve(self, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
+        let Ground { listener, admin, advertised, writer } = ground;
+        let trust_domain = self.own.trust_domain.to_string();
+        self.state.set_serving(&Serving { agent: vec![advertised], trust_domain })?;
         let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
-        let writer = Writer::open(&self.args.out).context("--out")?;
         let tasks = TaskTracker::new();
         self.spawn_local(&tasks, &stop, addresses, writer);
         self.spawn_uplink(&tasks, &stop);
         let index = self.spawn_source(&tasks, &stop);
         self.spawn_services(&tasks, &stop, listener, admin, index);
+        tasks.spawn(loops::keep_removed(self.state.clone(), self.status.clone(), stop.clone()));
         tasks.spawn(loops::announce(self.reporter.clone(), stop.clone()));
         stop.cancelled().await;
         tasks.close();
@@ -201,18 +246,6 @@ impl Agent {
             tracing::warn!(open = tasks.len(), "not everything ended in time");
         }
         Ok(())
-    }
-
-    fn serving_at(&self, listener: &TcpListener) -> anyhow::Result<Serving> {
-        let local = listener.local_addr()?;
-        let agent = match &self.args.advertise {
-            Some(address) => address.clone(),
-            None if local.ip().is_unspecified() => {
-                bail!("--listen {local} is no address that proxies can dial: give --advertise HOST:PORT")
-            }
-            None => local.to_string(),
-        };
-        Ok(Serving { agent: vec![agent], trust_domain: self.own.trust_domain.to_string() })
     }
 
     /// The loops that turn what is known into what proxies and people get.

@@ -72,6 +72,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub advertise: Option<String>,
     /// The network of this cluster's endpoints; clusters in one network dial endpoints directly [default: cluster name].
+    /// A Pod's, else its Node's, annotation `sealane.dev/network` names another one.
     #[arg(long)]
     pub network: Option<NetworkName>,
     /// The region of endpoints whose Node says none.

@@ -3,7 +3,7 @@
 //! The directory is 0700 and locked by the running agent. Every file in it is written whole or not at all.
 
 use rustix::fs::{FlockOperation, flock};
-use sealane_core::identity::{ClusterId, FederationId, InstanceId};
+use sealane_core::identity::{ClusterId, FederationId};
 use sealane_core::name::{ClusterName, NameError, TrustDomain};
 use sealane_trust::file::{self, Access, FileError};
 use serde::{Deserialize, Serialize};
@@ -199,26 +199,6 @@ impl StateDir {
         self.0.join("addresses.json")
     }
 
-    /// This installation's id, made at the first call.
-    ///
-    /// # Errors
-    /// When it can not be read or written.
-    pub fn instance(&self) -> Result<InstanceId, StateError> {
-        let path = self.0.join("instance");
-        if path.exists() {
-            let text = String::from_utf8_lossy(&file::read(&path, MAX_SMALL)?).trim().to_owned();
-            return text.parse().map_err(|e: NameError| StateError::Damaged { path, reason: e.to_string() });
-        }
-        let id = sealane_trust::random().map_err(|e| StateError::Io {
-            what: "make an id in",
-            path: self.0.clone(),
-            source: io::Error::other(e),
-        })?;
-        let id = InstanceId(id);
-        file::write(&path, format!("{id}\n").as_bytes(), Access::Private)?;
-        Ok(id)
-    }
-
     /// What joining brought; `None` before.
     ///
     /// # Errors
@@ -236,6 +216,33 @@ impl StateDir {
     /// When it can not be written.
     pub fn set_membership(&self, membership: &Membership) -> Result<(), StateError> {
         write_json(&self.membership_path(), &membership.to_file())
+    }
+
+    /// Whether the store said that the cluster was removed: what to do about it.
+    ///
+    /// # Errors
+    /// When the file is there and can not be read.
+    pub fn removed(&self) -> Result<Option<String>, StateError> {
+        let path = self.0.join("removed");
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8_lossy(&file::read(&path, MAX_SMALL)?).trim().to_owned()))
+    }
+
+    /// Keeps, or forgets, that the cluster was removed.
+    ///
+    /// # Errors
+    /// When the file can not be written or removed.
+    pub fn set_removed(&self, said: Option<&str>) -> Result<(), StateError> {
+        let path = self.0.join("removed");
+        match said {
+            Some(said) => Ok(file::write(&path, format!("{said}\n").as_bytes(), Access::Public)?),
+            None if path.exists() => {
+                std::fs::remove_file(&path).map_err(|source| StateError::Io { what: "remove", path, source })
+            }
+            None => Ok(()),
+        }
     }
 
     fn membership_path(&self) -> PathBuf {
@@ -293,7 +300,11 @@ mod tests {
         };
         state.set_membership(&membership).unwrap();
         assert_eq!(state.membership().unwrap(), Some(membership));
-        assert_eq!(state.instance().unwrap(), state.instance().unwrap());
+        assert_eq!(state.removed().unwrap(), None);
+        state.set_removed(Some("gone")).unwrap();
+        assert_eq!(state.removed().unwrap().as_deref(), Some("gone"));
+        state.set_removed(None).unwrap();
+        assert_eq!(state.removed().unwrap(), None);
     }
 
     #[test]

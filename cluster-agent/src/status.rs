@@ -38,6 +38,7 @@ pub enum SessionState {
 #[derive(Debug)]
 struct Inner {
     session: SessionState,
+    removed: Option<String>,
     session_since: Millis,
     heard: Option<Millis>,
     synced: bool,
@@ -70,6 +71,7 @@ impl Default for Status {
         let now = clock::now();
         let inner = Inner {
             session: SessionState::Never,
+            removed: None,
             session_since: now,
             heard: None,
             synced: false,
@@ -131,6 +133,21 @@ impl Status {
             s.session = state;
             s.synced = false;
         });
+    }
+
+    /// The store removed this cluster (what to do about it), or knows it again. Says whether that is new.
+    pub fn removed(&self, said: Option<String>) -> bool {
+        if self.lock().removed == said {
+            return false;
+        }
+        self.set(|s| s.removed = said);
+        true
+    }
+
+    /// Whether the store removed this cluster: what to do about it.
+    #[must_use]
+    pub fn removal(&self) -> Option<String> {
+        self.lock().removed.clone()
     }
 
     /// The store answered a heartbeat.
@@ -267,7 +284,7 @@ pub struct Reporter {
     pub store: Arc<crate::store::Store>,
     /// The agent's identity towards its proxies.
     pub serving: sealane_trust::tls::Identity,
-    /// This installation.
+    /// This process.
     pub instance: InstanceId,
     /// The view.
     pub held: watch::Receiver<Arc<Held>>,
@@ -288,17 +305,19 @@ pub struct Report {
     pub trust_domain: String,
     /// The federation.
     pub federation: String,
-    /// This installation.
+    /// This process.
     pub instance: String,
     /// Whether proxies can be served; why not.
     pub not_ready: Option<String>,
+    /// The store removed this cluster: what to do about it.
+    pub removed: Option<String>,
     /// The catalog stream.
     pub session: SessionReport,
     /// The view stream.
     pub view: ViewReport,
     /// The manifests.
     pub source: SourceReport,
-    /// Exports that the store refused, and what was left out of others.
+    /// Every export, why the store refused it, and what was left out of it.
     pub exports: BTreeMap<String, ExportReport>,
     /// Changes that the store refused and that are about no service.
     pub refused: Vec<String>,
@@ -365,9 +384,11 @@ pub struct SourceReport {
     pub problems: Vec<Problem>,
 }
 
-/// One export, where there is something to say.
+/// One export.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExportReport {
+    /// How many endpoints it has.
+    pub endpoints: usize,
     /// Why the store refused it.
     pub refused: Option<String>,
     /// What was left out or guessed.
@@ -433,6 +454,7 @@ impl Reporter {
             federation: membership.federation.to_string(),
             instance: self.instance.to_string(),
             not_ready: not_ready(&s, &held),
+            removed: s.removed.clone(),
             session: SessionReport {
                 state,
                 id,
@@ -464,10 +486,10 @@ impl Reporter {
     fn exports(&self) -> BTreeMap<String, ExportReport> {
         let refused = self.status.refused.borrow().clone();
         let catalog = self.catalog.borrow().clone().unwrap_or_default();
-        let told = catalog.shards.iter().filter_map(|(service, shard)| {
+        let told = catalog.shards.iter().map(|(service, shard)| {
             let refused = refused.get(service).map(|r| r.message.clone());
-            let silent = refused.is_none() && shard.notes.is_empty();
-            (!silent).then(|| (service.to_string(), ExportReport { refused, notes: shard.notes.clone() }))
+            let endpoints = shard.backends.len();
+            (service.to_string(), ExportReport { endpoints, refused, notes: shard.notes.clone() })
         });
         told.collect()
     }
@@ -505,6 +527,9 @@ impl Reporter {
 }
 
 fn not_ready(s: &Inner, held: &Held) -> Option<String> {
+    if s.removed.is_some() {
+        return s.removed.clone();
+    }
     if !s.source_ready {
         let reason = s.unavailable.as_deref().unwrap_or("being read");
         return Some(format!("the manifests were not read whole yet: {reason}"));

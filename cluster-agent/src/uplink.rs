@@ -11,6 +11,9 @@ pub use changes::Upward;
 pub use export::{ExportLoop, keep_exporting};
 pub use watch::{WatchLoop, keep_watching, persist};
 
+use crate::status::Status;
+use crate::store::Store;
+use sealane_core::name::ClusterName;
 use sealane_trust::grpc::ChannelError;
 use std::time::Duration;
 
@@ -37,6 +40,12 @@ pub enum StreamError {
     /// Another instance of this cluster's agent shut us out.
     #[error("{0}")]
     Fenced(String),
+    /// Another instance of this cluster's agent holds the session.
+    #[error("{0}")]
+    Held(String),
+    /// The store does not know this cluster any more.
+    #[error("{0}")]
+    Removed(String),
     /// The view was refused.
     #[error(transparent)]
     View(#[from] crate::view::ViewError),
@@ -59,14 +68,35 @@ pub enum StreamError {
 
 impl From<tonic::Status> for StreamError {
     fn from(status: tonic::Status) -> Self {
-        // The store says so in this word (its SessionError and CatalogError of that name).
-        let fenced =
-            status.code() == tonic::Code::FailedPrecondition && status.message().starts_with("fenced");
-        if fenced {
-            return StreamError::Fenced(status.message().to_owned());
+        // The store says so in these words: at the opening, and to a session that another one replaced.
+        match (status.code(), status.message().split_once(": ")) {
+            (tonic::Code::FailedPrecondition, Some(("held", by))) => StreamError::Held(by.to_owned()),
+            (tonic::Code::FailedPrecondition, Some(("fenced", by))) => StreamError::Fenced(by.to_owned()),
+            (tonic::Code::PermissionDenied, _) if is_removal(status.message()) => {
+                StreamError::Removed(status.message().to_owned())
+            }
+            _ => StreamError::Call(Box::new(status)),
         }
-        StreamError::Call(Box::new(status))
     }
+}
+
+/// Whether a refusal is one of those that a member which is none any more gets, on either stream.
+fn is_removal(message: &str) -> bool {
+    message.contains("was removed") || message.contains("is not a member")
+}
+
+/// Says once that this cluster was removed; the streams go on trying, for a restored store may know it again.
+fn removed(status: &Status, store: &Store, said: &str) {
+    let cluster = store.membership().cluster;
+    if status.removed(Some(removal(&cluster))) {
+        tracing::error!(%cluster, said, "removed from the federation; start with an empty --dir and a new join token");
+    }
+}
+
+fn removal(cluster: &ClusterName) -> String {
+    format!(
+        "cluster {cluster} was removed from the federation; start with an empty --dir and a new join token"
+    )
 }
 
 #[cfg(test)]

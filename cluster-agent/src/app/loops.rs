@@ -10,6 +10,7 @@ use crate::index::{Index, Touched};
 use crate::lanes::{Lanes, Verdicts};
 use crate::metrics::Metrics;
 use crate::source::SourceEvent;
+use crate::state::StateDir;
 use crate::status::{Reporter, Status};
 use crate::view::{Held, Origin};
 use crate::writer::{self, Writer};
@@ -254,6 +255,29 @@ pub(super) async fn write_status(mut reporter: Reporter, path: PathBuf, stop: Ca
             changed = reporter.catalog.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(STATUS).await;
+    }
+}
+
+/// Keeps on disk that the cluster was removed, for the next start to know.
+pub(super) async fn keep_removed(state: StateDir, status: Arc<Status>, stop: CancellationToken) {
+    let mut told = status.subscribe();
+    // What can not be read is written anew.
+    let mut kept = state.removed().ok().flatten();
+    loop {
+        let now = status.removal();
+        if now != kept {
+            if let Err(error) = state.set_removed(now.as_deref()) {
+                tracing::warn!(error = %error, "can not keep on disk that the cluster was removed");
+            }
+            kept = now;
+        }
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = told.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
     }
 }
 

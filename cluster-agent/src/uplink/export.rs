@@ -2,7 +2,7 @@
 
 use super::changes::Upward;
 use super::session::Session;
-use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, TTL};
+use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, TTL, removed};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Own};
 use crate::lanes::Verdicts;
@@ -34,7 +34,7 @@ const OUTGOING: usize = 4;
 pub struct ExportLoop {
     /// The way to the store.
     pub store: Arc<Store>,
-    /// This installation.
+    /// This process.
     pub instance: InstanceId,
     /// Who this cluster is.
     pub own: Arc<Own>,
@@ -65,10 +65,16 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
             backoff.reset();
         }
         let pause = pause(&error, &mut backoff);
-        if let StreamError::Fenced(by) = &error {
-            tracing::warn!(instance = %inner.instance, reason = by, "shut out by another agent instance");
-        } else {
-            tracing::info!(error = %error, retry_in = ?pause, "catalog stream ended");
+        let instance = inner.instance;
+        match &error {
+            StreamError::Fenced(by) => {
+                tracing::warn!(%instance, reason = by, "shut out by another agent instance");
+            }
+            StreamError::Held(by) => {
+                tracing::warn!(%instance, reason = by, retry_in = ?pause, "another agent instance holds the session");
+            }
+            StreamError::Removed(said) => removed(&inner.status, &inner.store, said),
+            _ => tracing::info!(error = %error, retry_in = ?pause, "catalog stream ended"),
         }
         inner.status.session(SessionState::Lost { error: error.to_string() });
         tokio::select! {
@@ -78,7 +84,8 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
     }
 }
 
-/// How long to stay away: a whole lease after another instance shut us out, or two would fence each other for ever.
+/// How long to stay away: a whole lease after another instance shut us out. One that holds the session may be what is
+/// left of this agent's former process: that passes soon.
 fn pause(error: &StreamError, backoff: &mut Backoff) -> Duration {
     match error {
         StreamError::Fenced(_) => TTL + backoff.pause(),
@@ -117,6 +124,9 @@ impl ExportLoop {
         let (replies, session) =
             timeout(OPENING, opening).await.unwrap_or(Err(StreamError::Silent(OPENING)))?;
         self.status.session(SessionState::Open { session: id });
+        if self.status.removed(None) {
+            tracing::info!("the store knows this cluster again");
+        }
         tracing::info!(session = %id, "catalog session open");
         self.converse(session, sender, replies).await
     }
@@ -219,6 +229,8 @@ mod tests {
             tonic::Code::FailedPrecondition,
             "fenced: a newer session writes this catalog"
         )));
+        let held = "held: agent instance 01 holds the session of this cluster";
+        assert!(!pauses(status(tonic::Code::FailedPrecondition, held)));
         assert!(!pauses(status(tonic::Code::FailedPrecondition, "expected write 2, got 3")));
         assert!(!pauses(status(tonic::Code::Unavailable, "no leader")));
     }

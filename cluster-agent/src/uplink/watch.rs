@@ -1,6 +1,6 @@
 //! The view stream, and the view's way to disk.
 
-use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError};
+use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, removed};
 use crate::backoff::Backoff;
 use crate::status::Status;
 use crate::store::Store;
@@ -56,6 +56,7 @@ pub async fn keep_watching(inner: WatchLoop, stop: CancellationToken) {
             StreamError::View(_) => {
                 tracing::warn!(error = %error, "the store's view was refused, the last one stands")
             }
+            StreamError::Removed(said) => removed(&inner.status, &inner.store, said),
             _ => tracing::info!(error = %error, retry_in = ?pause, "view stream ended"),
         }
         inner.status.watch_lost(&error.to_string());
