@@ -61,7 +61,7 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
     running.stop().await;
     match ended {
         None => Ok(()),
-        Some(reason) => anyhow::bail!("the replica stopped: {reason}"),
+        Some(reason) => anyhow::bail!(reason),
     }
 }
 

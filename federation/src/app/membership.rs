@@ -10,6 +10,7 @@ use sealane_proto::servers::v1::AddServerRequest;
 use sealane_proto::servers::v1::servers_client::ServersClient;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
@@ -19,9 +20,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(65);
 
 /// Sees to it that this server votes and that its addresses are recorded; returns when both are done, or when the
-/// federation refuses it.
-pub(super) async fn settle(serving: Serving, directory: Directory) {
+/// federation refuses it: then it says why, for the server has no use.
+pub(super) async fn settle(serving: Serving, directory: Directory, refused: watch::Sender<Option<String>>) {
     let me = directory.identity.clone();
+    let mut said = None;
     loop {
         // First of all, so that the replica has read its own disk before it is asked.
         sleep(PAUSE).await;
@@ -36,8 +38,20 @@ pub(super) async fn settle(serving: Serving, directory: Directory) {
             } else if let Err(error) = record(&serving, &me).await {
                 tracing::debug!(error, "this server's addresses are not recorded yet");
             }
-        } else if !voter && ask_in(&serving, &me).await == Asked::Refused {
-            return;
+        } else if !voter {
+            match ask_in(&serving, &me).await {
+                Asked::Taken => {}
+                Asked::Refused(why) => {
+                    refused.send_replace(Some(why));
+                    return;
+                }
+                Asked::NotYet(why) => {
+                    if said.as_ref() != Some(&why) {
+                        tracing::warn!(reason = why, "not taken into the federation yet; asking on");
+                        said = Some(why);
+                    }
+                }
+            }
         }
     }
 }
@@ -73,14 +87,15 @@ async fn forget_others(serving: &Serving, directory: &Directory, state: &State) 
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Taken,
-    Refused,
-    NotYet,
+    Refused(String),
+    NotYet(String),
 }
 
 /// Asks every server that is known to take this one in; the leader among them does.
 async fn ask_in(serving: &Serving, me: &Identity) -> Asked {
     let recorded = serving.state().servers.keys().copied().collect::<BTreeSet<ServerId>>();
     let everyone = recorded.into_iter().chain(me.peers.keys().copied()).filter(|id| *id != serving.id);
+    let mut reason = "no other server is known".to_owned();
     for id in everyone.collect::<BTreeSet<_>>() {
         let Ok(channel) = serving.peers.channel(id) else { continue };
         let (address, status_address) = (me.address.clone(), me.status_address.clone());
@@ -88,12 +103,11 @@ async fn ask_in(serving: &Serving, me: &Identity) -> Asked {
         match timeout(PATIENCE, ServersClient::new(channel).add_server(request)).await {
             Ok(Ok(_)) => return Asked::Taken,
             Ok(Err(status)) if status.code() == Code::PermissionDenied => {
-                tracing::error!(reason = status.message(), "the federation does not take this server in");
-                return Asked::Refused;
+                return Asked::Refused(status.message().to_owned());
             }
-            Ok(Err(status)) => tracing::debug!(server = %id, reason = status.message(), "not taken in yet"),
-            Err(_) => tracing::debug!(server = %id, "no answer yet"),
+            Ok(Err(status)) => reason = format!("server {id}: {}", sealane_trust::grpc::causes(&status)),
+            Err(_) => reason = format!("server {id}: no answer within {} s", PATIENCE.as_secs()),
         }
     }
-    Asked::NotYet
+    Asked::NotYet(reason)
 }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,14 +69,26 @@ pub struct Running {
     /// What its handlers work with.
     pub serving: Serving,
     tasks: TaskTracker,
+    /// Why the federation does not take this server in.
+    refused: watch::Receiver<Option<String>>,
     /// Ends what accepts connections, and the loops.
     stop: CancellationToken,
 }
 
 impl Running {
-    /// Waits until the replica had to stop, and says why.
+    /// Waits until this server can not go on, and says why.
     pub async fn stopped(&mut self) -> String {
-        self.serving.replica.stopped().await
+        let refused = async {
+            match self.refused.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                // It was taken in, and nobody will say otherwise.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = self.serving.replica.stopped() => format!("the replica stopped: {reason}"),
+            why = refused => format!("the federation does not take this server in: {why}"),
+        }
     }
 
     /// Ends in order: agents' streams, leadership, other servers' streams, listeners.
@@ -135,12 +147,13 @@ pub async fn start_with(
     tasks.spawn(serving.leasing.clone().run(stop.clone()));
     tasks.spawn(until(stop.clone(), keep_leaf(serving.pki.clone())));
     tasks.spawn(until(stop.clone(), revoke(serving.clone(), revocations.clone())));
-    tasks.spawn(until(stop.clone(), membership::settle(serving.clone(), directory)));
+    let (refusing, refused) = watch::channel(None);
+    tasks.spawn(until(stop.clone(), membership::settle(serving.clone(), directory, refusing)));
     tasks.spawn(plain::serve(listeners.metrics, serving.clone(), stop.clone()));
     tasks.spawn(serve(grpc(&serving, listeners.grpc, &revocations, &stop), routes(&serving)));
     let router = rest::router(serving.clone());
     tasks.spawn(serve_http(status(&serving, listeners.status, &revocations, &stop), router));
-    Ok(Running { address, status_address, metrics_address, serving, tasks, stop })
+    Ok(Running { address, status_address, metrics_address, serving, tasks, refused, stop })
 }
 
 async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
@@ -258,15 +271,19 @@ async fn keep_leaf(pki: Arc<Pki>) {
 async fn revoke(serving: Serving, revocations: Revocations) {
     // Membership changes move at least one of these; ids are never given twice.
     let shape = |s: &State| {
-        (s.clusters.len(), s.meta.next_cluster, s.servers.len(), s.meta.next_server, s.tokens.len())
+        let used = s.tokens.values().filter(|t| t.consumed.is_some()).count();
+        let next = (s.meta.next_cluster, s.meta.next_server);
+        (s.clusters.len(), s.servers.len(), next, s.tokens.len(), used)
     };
     let mut applied = serving.replica.applied();
     let mut known = None;
     loop {
         let state = serving.state();
         if known != Some(shape(&state)) {
-            known = Some(shape(&state));
             sleep(FAREWELL).await;
+            // As it is now: a member that came meanwhile must not be judged by a state that does not know it.
+            let state = serving.state();
+            known = Some(shape(&state));
             let federation = serving.trust_domain.clone();
             // The maps alone: the rule must not hold on to old catalogs.
             let rule = State { shards: Default::default(), exported: Default::default(), ..state };

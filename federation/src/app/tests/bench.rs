@@ -109,7 +109,13 @@ impl Bench {
 
     /// Adds a server and waits until it votes.
     pub(super) async fn grow(&mut self) -> u64 {
+        self.grow_after(Duration::ZERO).await
+    }
+
+    /// The same, by a token that waits for so long before it is used.
+    pub(super) async fn grow_after(&mut self, pause: Duration) -> u64 {
         let token = self.token(1, None).await;
+        tokio::time::sleep(pause).await;
         let file = self.dir.path().join("server-token");
         std::fs::write(&file, token.to_text().as_bytes()).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -102,6 +102,14 @@ async fn heartbeats_through_a_follower_keep_a_lease_and_show_in_every_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_token_waited_is_taken_in() {
+    let mut bench = Bench::new().await;
+    // Longer than what is revoked takes to be refused: being admitted must count as soon as it happens.
+    bench.grow_after(Duration::from_secs(3)).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_removed_through_a_follower_and_does_not_come_back() {
     let mut bench = three().await;
     let (leader, follower) = (bench.leader().await, bench.follower().await);
