@@ -44,7 +44,7 @@ pub enum EnrollError {
     NoToken,
     /// The store refused.
     #[error("{}", .0.message())]
-    Call(#[from] Box<tonic::Status>),
+    Call(Box<tonic::Status>),
     /// No server could be dialled.
     #[error(transparent)]
     Channel(#[from] ChannelError),
@@ -92,6 +92,13 @@ impl EnrollError {
             ),
             _ => false,
         }
+    }
+}
+
+// Not as a source: its text would follow once more, with the code that is for programs.
+impl From<Box<tonic::Status>> for EnrollError {
+    fn from(status: Box<tonic::Status>) -> Self {
+        EnrollError::Call(status)
     }
 }
 
@@ -293,5 +300,20 @@ async fn bounded<T>(
         Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) => Err(Box::new(status).into()),
         Err(_) => Err(Box::new(tonic::Status::deadline_exceeded("no server answered within 10 s")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_used_or_expired_is_refused_for_good_and_by_its_reason_alone() {
+        let said = "the join token was consumed by another key: make another";
+        let used = EnrollError::from(Box::new(tonic::Status::failed_precondition(said)));
+        assert!(!used.is_transient());
+        let error = anyhow::Error::from(used).context("not admitted");
+        assert_eq!(format!("{error:#}"), format!("not admitted: {said}"));
+        assert!(EnrollError::from(Box::new(tonic::Status::unavailable("no leader"))).is_transient());
     }
 }

@@ -15,16 +15,17 @@ const UNFINISHED: &str = ".sealane-";
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
-#[error("can not {what} {path}: {source}", path = .path.display())]
+#[error("can not {what} {path}: {reason}", path = .path.display())]
 pub struct WriteError {
     what: &'static str,
     path: PathBuf,
-    source: io::Error,
+    /// Said in the message, so no source: it would be said twice.
+    reason: io::Error,
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError {
     let path = path.to_owned();
-    move |source| WriteError { what, path, source }
+    move |reason| WriteError { what, path, reason }
 }
 
 /// What was written.
