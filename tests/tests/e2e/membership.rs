@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use sealane::local::caller::{Caller, Refused};
-use sealane::local::{Traffic, inspect, wait};
-use sealane_tests::{PATIENCE, Pair, call, in_lab};
+use sealane::local::{Traffic, http, inspect, wait};
+use sealane_tests::{PATIENCE, Pair, TTL, call, in_lab};
 
 /// A cluster is removed while requests go to it: they end, everybody else's go on, and it can not come back by itself.
 #[test]
@@ -51,18 +51,28 @@ async fn stays_out(pair: &mut Pair, caller: &Caller) -> Result<()> {
     wait::until_true("west's agent says why it was sent away", PATIENCE, async || {
         let said = pair.west.agent.as_ref().context("no agent")?.said();
         let lines: Vec<&str> = said.lines().filter(|l| l.contains("uplink")).collect();
-        ensure!(lines.iter().any(|l| l.contains("removed") || l.contains("member")), "{}", lines.join("\n"));
+        let told =
+            |l: &&str| l.contains("ERROR") && l.contains("start with an empty --dir and a new join token");
+        ensure!(lines.iter().any(told), "{}", lines.join("\n"));
         Ok(true)
+    })
+    .await?;
+    wait::until_true("west's agent is not ready, and says why", PATIENCE, async || {
+        let answer = http::get(pair.west.agent_admin(), "/readyz").await?;
+        let status = inspect::agent(pair.west.agent_admin()).await?;
+        Ok(answer.status == 503 && status["removed"].as_str().is_some_and(|s| s.contains("west was removed")))
     })
     .await?;
     // It starts again from its last view, and stays outside.
     pair.west.kill_agent();
-    pair.west.start_agent().await?;
-    wait::until_true("west's agent tries to come back", PATIENCE, async || {
-        let said = pair.west.agent.as_ref().context("no agent")?.said();
-        Ok(said.lines().filter(|l| l.contains("stream ended")).count() > 2)
+    let again = tokio::time::timeout(TTL, pair.west.start_agent()).await;
+    ensure!(!matches!(again, Ok(Ok(()))), "the agent of a removed cluster says that it is ready");
+    wait::until_true("it still says so", PATIENCE, async || {
+        let status = inspect::agent(pair.west.agent_admin()).await?;
+        Ok(status["removed"].as_str().is_some_and(|s| s.contains("west was removed")))
     })
     .await?;
+    new_token_does_not_help(pair).await?;
     let clusters = pair.federation.client()?.clusters().await?.clusters;
     ensure!(clusters.iter().all(|c| c.name != "west"), "west is back");
     Ok(())
@@ -79,4 +89,26 @@ fn a_token_is_used_once() {
         call(&pair.east, "echo").await?;
         Ok(())
     });
+}
+
+/// A new token on the old directory is not used up: the agent ends and says what to do.
+async fn new_token_does_not_help(pair: &mut Pair) -> Result<()> {
+    pair.west.kill_agent();
+    let token = pair.west.state().with_file_name("new.token");
+    let out = token.to_string_lossy().into_owned();
+    pair.federation.sealane(&["token", "create", "--cluster", "west", "--out", &out]).await?;
+    let root = pair.west.root();
+    let path = |name: &str| root.join(name).to_string_lossy().into_owned();
+    let (listen, admin) = (pair.west.agent_listen().to_string(), pair.west.agent_admin().to_string());
+    let arguments: Vec<String> = [
+        ["agent", "run"].map(str::to_owned).to_vec(),
+        vec!["--dir".into(), path("agent"), "--join-token-file".into(), out],
+        vec!["--manifests".into(), path("manifests"), "--out".into(), path("out")],
+        vec!["--listen".into(), listen, "--admin-listen".into(), admin],
+    ]
+    .concat();
+    let ended = pair.west.launcher().run(&arguments).await;
+    let said = ended.err().map(|e| format!("{e:#}")).unwrap_or_default();
+    ensure!(said.contains("start with an empty --dir and a new join token"), "{said:?}");
+    Ok(())
 }
