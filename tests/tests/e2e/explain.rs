@@ -1,10 +1,10 @@
 //! What explain says is what the proxies do.
 
 use anyhow::{Context, Result, ensure};
+use sealane::client::StatusClient;
 use sealane::demo::console::Console;
 use sealane::demo::enrolment;
 use sealane::demo::world::World;
-use sealane::client::StatusClient;
 use sealane::local::{Pod, Site, inspect, wait};
 use sealane_federation::rest::types::{CandidatePath, DecisionOutcome, Explanation};
 use sealane_tests::{PATIENCE, in_lab};

@@ -133,7 +133,8 @@ fn ten_thousand_half_open_connections_are_borne_at_every_port() {
         }
         for port in plain_ports(&pair)? {
             let before = port.process.resident()?;
-            let (open, most) = peak(port.process, flood::half_open(stranger(lab), port.address, SILENT)).await?;
+            let (open, most) =
+                peak(port.process, flood::half_open(stranger(lab), port.address, SILENT)).await?;
             let took = wait::until_true("a probe is answered", PATIENCE, async || {
                 Ok(sealane::local::http::get(port.address, "/livez").await?.status == 200)
             })
