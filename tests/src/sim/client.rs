@@ -7,7 +7,7 @@ use super::genesis;
 use super::machine::Op;
 use super::random::Random;
 use anyhow::Context;
-use sealane_core::command::{Action, AdminAction, CatalogChange, CatalogError, Reply};
+use sealane_core::command::{Action, AdminAction, CatalogChange, CatalogError, Reply, admin_key};
 use sealane_core::endpoint::Endpoint;
 use sealane_core::identity::{ClusterId, InstanceId, Principal, SessionId};
 use sealane_core::name::{ClusterName, EndpointId, ServiceKey};
@@ -121,7 +121,10 @@ impl Client {
         let body = match &mut self.role {
             Role::Agent(agent) => agent.next(&mut self.random)?,
             Role::Admin(_) => {
-                let (key, hash) = (self.random.bytes16(), [self.random.bytes16(); 2].concat());
+                let bytes = self.random.bytes16();
+                let unique = bytes.first_chunk().context("sixteen bytes hold ten")?;
+                let key = admin_key(Millis(1_000 + now / 1000), *unique);
+                let hash = [self.random.bytes16(); 2].concat();
                 let hash: Hash = hash.try_into().ok().context("twice sixteen bytes are a hash")?;
                 let scope = genesis::token_scope(self.numbers)?;
                 let action = AdminAction::CreateToken { hash, scope, expires: genesis::FAR };

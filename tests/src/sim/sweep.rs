@@ -17,7 +17,8 @@ pub fn sweep(
         let lane = |lane: usize| -> Receiver<Outcome> {
             let (done, outcomes) = sync_channel(1);
             let own = seeds.clone().skip(lane).step_by(threads.max(1));
-            scope.spawn(move || own.map(|seed| run(seed, fault)).try_for_each(|outcome| done.send(outcome)));
+            // Nobody listens any more once it was told to stop.
+            scope.spawn(move || own.map(|seed| run(seed, fault)).all(|outcome| done.send(outcome).is_ok()));
             outcomes
         };
         let lanes: Vec<Receiver<Outcome>> = (0..threads.max(1)).map(lane).collect();

@@ -9,9 +9,6 @@ use sealane_core::command::Command;
 use sealane_core::time::Millis;
 use sealane_proto::Wire;
 
-/// Between one thing and the next once all is well, in microseconds: what is to be shown then needs few of them.
-const CALM_PAUSE: u64 = 500_000;
-
 /// A request on its way.
 pub(super) struct Request {
     ticket: Ticket,
@@ -102,7 +99,9 @@ impl World {
             }
             Reaction::Wrong(what) => return self.broken("acknowledged-never-lost", what),
         };
-        let pause = self.random.around(if self.now < HEALED { 50_000 } else { CALM_PAUSE });
+        // In calm weather what is to be shown needs few commands, and every client has to have its turn.
+        let calm = self.now >= HEALED;
+        let pause = if calm { self.random.between(200_000, 800_000) } else { self.random.around(50_000) };
         self.after(pause, Event::Client { client: ticket.client, number: next, attempt: 0 });
     }
 
