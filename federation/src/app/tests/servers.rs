@@ -55,6 +55,8 @@ async fn every_acknowledged_write_survives_a_leader_that_hands_over() {
     }
     assert!(longest < Duration::from_secs(5), "writes resumed after {longest:?}");
     stopping.await.unwrap();
+    // Acknowledged is what the leader applied; its followers may be a moment behind.
+    bench.replica(follower).read_index(Instant::now() + PATIENCE).await.unwrap();
     let state = bench.replica(follower).state();
     let shard = state.1.state.shard(&cart(), east.id).unwrap().clone();
     assert_eq!(shard.endpoints.values().next().unwrap().address.to_string(), "10.0.0.40");
