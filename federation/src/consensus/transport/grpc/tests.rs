@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::consensus::open::{Bootstrap, open};
-use crate::consensus::replica::{ChangeError, Replica};
 use crate::consensus::replica::tests::cluster::{self, Cluster, FEDERATION, Kv, deadline};
+use crate::consensus::replica::{ChangeError, Replica};
 use sealane_proto::peer::v1 as pb;
 use sealane_proto::peer::v1::peer_server::{Peer as PeerApi, PeerServer};
 use std::collections::{BTreeMap, BTreeSet};
