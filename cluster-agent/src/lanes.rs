@@ -251,7 +251,7 @@ mod tests {
             lanes.report(Reporter(by), Probe { cluster: west(), result: Ok(100) }, at)
         };
         let up = Transition { cluster: west(), verdict: Some(LaneVerdict::Up), rtt_us: Some(100) };
-        assert_eq!(good(&mut lanes, 1, 0), [up.clone()]);
+        assert_eq!(good(&mut lanes, 1, 0), std::slice::from_ref(&up));
         lanes.leave(Reporter(1));
         assert_eq!(lanes.tick(FORGET_MS - 1), [], "a gateway may be restarted meanwhile");
         assert_eq!(lanes.verdicts(), Verdicts::from([(west(), (LaneVerdict::Up, Some(100)))]));

@@ -102,7 +102,7 @@ fn chains(real: &[CertificateDer<'static>], member: &Site) -> Result<Vec<sealane
     let key = forge::authority(member)?;
     let of_a_member = forge::signing_leaf(&forge::agent(member)?, &forge::agent_key(member)?, &domain)?;
     Ok(vec![
-        forge::identity(&fake, server, &[root.clone()])?,
+        forge::identity(&fake, server, std::slice::from_ref(&root))?,
         // With the true issuer between, as if it had signed.
         forge::identity(&fake, server, real)?,
         forge::identity(&key, server, &[root])?,
