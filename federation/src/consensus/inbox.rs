@@ -53,6 +53,8 @@ struct Queues<R> {
     work: Work<R>,
     proposal_bytes: usize,
     message_bytes: usize,
+    /// Whether the thread sleeps and nobody has woken it yet.
+    asleep: bool,
     /// Why nothing is taken any more.
     closed: Option<Arc<str>>,
 }
@@ -85,13 +87,24 @@ impl<R> Work<R> {
 
 impl<R> Inbox<R> {
     pub(crate) fn new() -> Self {
-        let queues = Queues { work: nothing(), proposal_bytes: 0, message_bytes: 0, closed: None };
+        let queues =
+            Queues { work: nothing(), proposal_bytes: 0, message_bytes: 0, asleep: false, closed: None };
         Inbox { queues: Mutex::new(queues), arrived: Condvar::new() }
     }
 
     /// Nothing panics while it holds the lock, so a poisoned one is whole.
     fn lock(&self) -> MutexGuard<'_, Queues<R>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the thread if it sleeps: while it works it looks by itself, and a call to the kernel for each of some
+    /// hundred proposals would be the greater part of handing them over.
+    fn wake(&self, mut queues: MutexGuard<'_, Queues<R>>) {
+        let asleep = std::mem::take(&mut queues.asleep);
+        drop(queues);
+        if asleep {
+            self.arrived.notify_one();
+        }
     }
 
     /// Why the replica stopped, if it did.
@@ -111,7 +124,7 @@ impl<R> Inbox<R> {
         }
         queues.proposal_bytes = bytes;
         queues.work.proposals.push(waiting);
-        self.arrived.notify_one();
+        self.wake(queues);
         Ok(())
     }
 
@@ -125,7 +138,7 @@ impl<R> Inbox<R> {
             return Err(ReadError::Busy);
         }
         queues.work.reads.push(reply);
-        self.arrived.notify_one();
+        self.wake(queues);
         Ok(())
     }
 
@@ -140,7 +153,7 @@ impl<R> Inbox<R> {
         }
         queues.message_bytes += bytes;
         queues.work.messages.push(message);
-        self.arrived.notify_one();
+        self.wake(queues);
         true
     }
 
@@ -151,7 +164,7 @@ impl<R> Inbox<R> {
             return false;
         }
         queues.work.controls.push(control);
-        self.arrived.notify_one();
+        self.wake(queues);
         true
     }
 
@@ -165,14 +178,15 @@ impl<R> Inbox<R> {
         let said = |c: &Control| matches!((c, &input), (Control::Input(Input::Unreachable(a)), Input::Unreachable(b)) if a == b);
         if !queues.work.controls.iter().any(said) {
             queues.work.controls.push(Control::Input(input));
-            self.arrived.notify_one();
+            self.wake(queues);
         }
     }
 
     /// Asks the thread to end.
     pub(crate) fn shutdown(&self) {
-        self.lock().work.shutdown = true;
-        self.arrived.notify_one();
+        let mut queues = self.lock();
+        queues.work.shutdown = true;
+        self.wake(queues);
     }
 
     /// Takes nothing any more, and drops what waits.
@@ -190,7 +204,9 @@ impl<R> Inbox<R> {
             if left.is_zero() {
                 break;
             }
+            queues.asleep = true;
             queues = self.arrived.wait_timeout(queues, left).unwrap_or_else(PoisonError::into_inner).0;
+            queues.asleep = false;
         }
         (queues.proposal_bytes, queues.message_bytes) = (0, 0);
         std::mem::replace(&mut queues.work, nothing())
