@@ -285,6 +285,7 @@ impl Agent {
     fn spawn_uplink(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let c = &self.channels;
         let export = ExportLoop {
+            opened: 0,
             store: self.store.clone(),
             instance: self.reporter.instance,
             own: self.own.clone(),

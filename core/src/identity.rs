@@ -69,10 +69,23 @@ id128!(
     "federation id"
 );
 id128!(
-    /// One run of an agent's uplink: writes carry it, and a newer session shuts an older one out.
+    /// One run of an agent's uplink: writes carry it, and a newer session shuts an older one out. The sessions of one
+    /// instance are ordered, so that a late copy of an older opening is known for what it is.
     SessionId,
     "session id"
 );
+
+impl SessionId {
+    /// The session of an instance with this number; later ones must have higher numbers. The tail tells sessions of
+    /// different instances apart.
+    #[must_use]
+    pub fn numbered(number: u64, tail: [u8; 8]) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        id[8..].copy_from_slice(&tail);
+        SessionId(id)
+    }
+}
 id128!(
     /// One installation of an agent (its disk), so that two agents with a cloned disk are told apart by their run.
     InstanceId,

@@ -36,6 +36,8 @@ pub struct ExportLoop {
     pub store: Arc<Store>,
     /// This process.
     pub instance: InstanceId,
+    /// How many sessions it has opened.
+    pub opened: u64,
     /// Who this cluster is.
     pub own: Arc<Own>,
     /// What it exports; `None` until its source was read whole.
@@ -101,7 +103,8 @@ impl ExportLoop {
     }
 
     async fn session(&mut self) -> Result<std::convert::Infallible, StreamError> {
-        let id = SessionId(sealane_trust::random()?);
+        self.opened += 1;
+        let id = SessionId::numbered(self.opened, sealane_trust::random()?);
         let federation = self.store.membership().federation;
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let open = wire::Open {

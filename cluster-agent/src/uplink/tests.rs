@@ -248,6 +248,7 @@ async fn a_write_of_unknown_fate_is_left_to_the_next_sessions_digests() {
     let published = watch::Sender::new(None);
     let (lanes, refused) = (watch::Sender::new(Arc::default()), script.status.refused());
     let export = ExportLoop {
+        opened: 0,
         store: script.store.clone(),
         instance: InstanceId([1; 16]),
         own: Arc::new(own()),

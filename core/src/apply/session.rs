@@ -27,6 +27,11 @@ pub(super) fn open(
         return Ok(Reply::Session(Ok(())));
     }
     let now = draft.now();
+    if let Some(current) = cluster.session.as_ref().filter(|c| c.instance == instance && session < c.id) {
+        // A late copy of what opened an older session of this process: nobody waits for its answer.
+        let since_ms = now.since(current.opened);
+        return Ok(Reply::Session(Err(SessionError::Fenced { by: instance, since_ms })));
+    }
     let fenced = match fence(&cluster, instance, now) {
         Ok(fenced) => fenced,
         Err(held) => {

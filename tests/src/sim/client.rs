@@ -65,6 +65,7 @@ pub(super) struct Agent {
     pub(super) cluster: ClusterId,
     name: &'static str,
     session: Option<(SessionId, u64)>,
+    opened: u64,
     resync: bool,
     pub(super) wants: Catalog,
     stamp: u64,
@@ -98,6 +99,7 @@ pub(super) fn all(random: &mut Random) -> Vec<Client> {
             cluster: ClusterId(id),
             name,
             session: None,
+            opened: 0,
             resync: false,
             wants: Catalog::new(),
             stamp: 0,
@@ -203,7 +205,9 @@ impl Agent {
         let cluster = self.cluster;
         let Some((session, sequence)) = self.session.filter(|_| !random.permille(20)) else {
             self.session = None;
-            let (session, instance) = (SessionId(random.bytes16()), InstanceId([1; 16]));
+            self.opened += 1;
+            let session = SessionId::numbered(self.opened, random.bytes8());
+            let instance = InstanceId([1; 16]);
             return Ok(Body::Command(principal, Action::OpenSession { cluster, session, instance }));
         };
         let changes = if self.resync { self.all() } else { vec![self.change(random)?] };

@@ -53,6 +53,11 @@ impl Random {
         (mean * thousandths / 1000).max(1)
     }
 
+    /// Eight bytes.
+    pub(super) fn bytes8(&mut self) -> [u8; 8] {
+        self.next().to_be_bytes()
+    }
+
     /// Sixteen bytes.
     pub(super) fn bytes16(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];

@@ -46,6 +46,19 @@ fn a_write_takes_effect_once() {
 }
 
 #[test]
+fn a_late_copy_of_an_older_opening_opens_nothing() {
+    let mut world = World::new();
+    world.join("east");
+    assert_eq!(open(&mut world, 50), Reply::Session(Ok(())));
+    assert_eq!(open(&mut world, 51), Reply::Session(Ok(())));
+    let before = world.state.clusters.clone();
+    let late = SessionError::Fenced { by: instance(1), since_ms: 1 };
+    assert_eq!(open(&mut world, 50), Reply::Session(Err(late)));
+    assert_eq!(world.state.clusters, before);
+    assert_eq!(open(&mut world, 51), Reply::Session(Ok(())), "a copy of the newest is answered as it was");
+}
+
+#[test]
 fn a_refused_change_is_answered_again_as_it_was() {
     let mut world = World::new();
     world.join("east");
