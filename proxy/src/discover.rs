@@ -200,7 +200,14 @@ impl Discovery {
             self.items.remove(key);
         }
         self.items.extend(change.upserts.iter().map(|(key, _, message)| (key.clone(), message.clone())));
-        self.unsaved_since.get_or_insert_with(Instant::now);
+        // A mere revision is not worth a write: a restart with the older one asks for the same again.
+        if change.full
+            || !change.upserts.is_empty()
+            || !change.deletes.is_empty()
+            || !change.refused.is_empty()
+        {
+            self.unsaved_since.get_or_insert_with(Instant::now);
+        }
     }
 
     async fn save(&mut self) {

@@ -230,7 +230,7 @@ impl ConfigService {
             return Ok(());
         }
         let mut common = self.common.clone();
-        let mut sent: Option<Slice> = None;
+        let mut sent: Option<(Slice, Revision)> = None;
         let mut version = 0;
         loop {
             // Room first, values after: what is sent is the latest there is.
@@ -242,8 +242,11 @@ impl ConfigService {
                 Role::Gateway => gateway(&now),
                 Role::Sidecar(pod) => sidecar(&now, pod.as_ref()),
             };
-            let (upserts, deletes) = delta(sent.as_ref().unwrap_or(&Slice::new()), &slice);
-            if sent.is_none() || !upserts.is_empty() || !deletes.is_empty() {
+            let nothing = Slice::new();
+            let (upserts, deletes) = delta(sent.as_ref().map_or(&nothing, |(slice, _)| slice), &slice);
+            // A revision that changed nothing here is told too: whoever asks a proxy how far it is gets the truth.
+            let further = sent.as_ref().is_none_or(|(_, revision)| *revision != now.revision);
+            if further || !upserts.is_empty() || !deletes.is_empty() {
                 version += 1;
                 self.status.proxy_sent(proxy.id, version);
                 room.send(Ok(reply(Reply::Delta(wire::ProxyDelta {
@@ -253,7 +256,7 @@ impl ConfigService {
                     upserts: upserts.iter().map(convert::item).collect(),
                     deletes: deletes.iter().map(convert::key).collect(),
                 }))));
-                sent = Some(slice);
+                sent = Some((slice, now.revision));
             } else {
                 drop(room);
             }
