@@ -1,0 +1,72 @@
+//! Benchmarks that anyone can run: what Sealane does beside what a peer does, in the same run on the same machine.
+//!
+//! Each prints ratios first, then the figures behind them and the machine, as a table or as JSON. Nothing is asserted: a
+//! benchmark tells, a test judges. The methods are in docs/benchmarks.md.
+
+mod agents;
+mod datapath;
+mod failover;
+mod host;
+mod peers;
+mod propagation;
+mod quantile;
+mod report;
+mod store;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures Sealane beside its peers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    after_help = "Examples:\n  \
+        cargo run --release -p sealane-bench -- store            # beside a three-node etcd\n  \
+        cargo run --release -p sealane-bench -- datapath         # beside Envoy, and beside nothing\n  \
+        cargo run --release -p sealane-bench -- failover -o json\n\n\
+        Build everything first (cargo build --release --workspace), and leave the machine alone meanwhile."
+)]
+struct Args {
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: report::Format,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Acknowledged export commands on three servers, beside puts of a three-node etcd.
+    Store(store::Args),
+    /// From the SIGKILL of the leader to the next acknowledged write.
+    Failover(failover::Args),
+    /// From a change of an endpoint in one cluster to its arrival at a proxy of another.
+    Propagation(propagation::Args),
+    /// What one flap of an endpoint costs a server with many agents.
+    Agents(agents::Args),
+    /// Requests and bytes through sidecar, gateway and sidecar, beside Envoy in the same places.
+    Datapath(datapath::Args),
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        // Ended in order, so that the peers' processes, which do not die with us by themselves, are ended too.
+        tokio::select! {
+            report = measure(args.what) => report,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })?;
+    report.print(args.output)
+}
+
+async fn measure(what: What) -> Result<report::Report> {
+    match what {
+        What::Store(args) => store::run(args).await,
+        What::Failover(args) => failover::run(args).await,
+        What::Propagation(args) => propagation::run(args).await,
+        What::Agents(args) => agents::run(args).await,
+        What::Datapath(args) => datapath::run(args).await,
+    }
+}
