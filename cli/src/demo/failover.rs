@@ -27,8 +27,10 @@ pub async fn local_first(world: &mut World, console: &mut Console) -> Result<()>
     console.proved("20 of 20 answers come from east's own pod");
     let traffic = Traffic::start(World::road(&world.east, "cart")?);
     wait::until_true("traffic flows", PATIENCE, async || Ok(traffic.so_far().answered() >= 10)).await?;
+    let between = traffic.between().await;
     let killed = Instant::now();
     world.east.pod_mut("cart-1")?.kill_app()?;
+    drop(between);
     wait::until_true("west answers", PATIENCE, async || Ok(traffic.so_far().answered_by("west") > 0)).await?;
     let took = killed.elapsed();
     ensure!(world.ended().is_empty(), "more than the application died: {:?}", world.ended());

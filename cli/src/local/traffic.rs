@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 
 /// The pause between two requests.
@@ -45,16 +46,27 @@ impl Tally {
 #[derive(Debug)]
 pub struct Traffic {
     tally: Arc<Mutex<Tally>>,
+    /// Held while a request is under way.
+    turn: Arc<Turn>,
     task: JoinHandle<()>,
 }
+
+type Turn = tokio::sync::Mutex<()>;
 
 impl Traffic {
     /// Starts the stream.
     #[must_use]
     pub fn start(address: SocketAddr) -> Self {
         let tally = Arc::<Mutex<Tally>>::default();
-        let task = tokio::spawn(run(address, Arc::clone(&tally)));
-        Traffic { tally, task }
+        let turn = Arc::<Turn>::default();
+        let task = tokio::spawn(run(address, Arc::clone(&tally), Arc::clone(&turn)));
+        Traffic { tally, turn, task }
+    }
+
+    /// Waits until no request is under way; the next one waits for the guard to go. What an application that is killed
+    /// had begun to answer, nobody can finish.
+    pub async fn between(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// What became of the requests so far.
@@ -76,12 +88,14 @@ impl Drop for Traffic {
     }
 }
 
-async fn run(address: SocketAddr, tally: Arc<Mutex<Tally>>) {
+async fn run(address: SocketAddr, tally: Arc<Mutex<Tally>>, turn: Arc<Turn>) {
     let mut last = Instant::now();
     loop {
         let marker = format!("traffic-{:?}", last.elapsed());
+        let begun = turn.lock().await;
         let answer =
             http::ask(address, &marker, Duration::from_secs(5)).await.and_then(|a| a.json::<Greeting>());
+        drop(begun);
         {
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             match answer {
