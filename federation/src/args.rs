@@ -58,6 +58,21 @@ pub struct Addresses {
     pub status_address: String,
 }
 
+impl Addresses {
+    /// Whether both can be served at a time.
+    ///
+    /// # Errors
+    /// When they are the same.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.address != self.status_address,
+            "--address and --status-address are both {}: give the status API a port of its own",
+            self.address
+        );
+        Ok(())
+    }
+}
+
 /// `init`.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
@@ -154,6 +169,10 @@ fn host_port(text: &str) -> Result<String, String> {
     if host.is_empty() || port == 0 || text.len() > 255 {
         return Err(refusal());
     }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        return Err(format!("{text:?} is no address that others can dial; --listen says where to listen"));
+    }
     Ok(text.to_owned())
 }
 
@@ -181,6 +200,9 @@ mod tests {
         for bad in ["", "host", ":7443", "host:", "host:0", "host:70000"] {
             assert!(host_port(bad).is_err(), "{bad}");
         }
+        assert!(host_port("0.0.0.0:7443").is_err() && host_port("[::]:7443").is_err());
+        let same = Addresses { address: "a:1".into(), status_address: "a:1".into() };
+        assert!(same.check().is_err());
         assert_eq!(host_port("[::1]:7443").unwrap(), "[::1]:7443");
     }
 }

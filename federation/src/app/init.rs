@@ -35,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// When a directory is not empty or can not be written.
 pub async fn init(args: InitArgs) -> anyhow::Result<()> {
+    args.addresses.check()?;
     make_empty(&args.dir, None)?;
     make_empty(&args.admin_out, None)?;
     let federation = FederationId(sealane_trust::random()?);

@@ -38,6 +38,7 @@ pub async fn join(args: JoinArgs) -> anyhow::Result<()> {
     if token.kind != TokenKind::Server {
         bail!("this token admits a cluster's agent: make one with `sealane token create --server`");
     }
+    args.addresses.check()?;
     if args.dir.join("server.json").exists() {
         bail!("{} holds a server already: start it with `run`", args.dir.display());
     }
