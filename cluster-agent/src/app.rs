@@ -26,7 +26,7 @@ use sealane_core::identity::InstanceId;
 use sealane_core::name::NetworkName;
 use sealane_proto::agent::v1::config_server::ConfigServer;
 use sealane_proto::agent::v1::identity_server::IdentityServer;
-use sealane_trust::acceptor::{Acceptor, Limits};
+use sealane_trust::acceptor::{self, Acceptor, Limits};
 use sealane_trust::revocation::Revocations;
 use sealane_trust::tls::{self, ClientAuth, FederationPeers, Identity};
 use std::io::{IsTerminal, Write};
@@ -105,10 +105,8 @@ struct Ground {
 
 impl Ground {
     async fn take(args: &RunArgs) -> anyhow::Result<Self> {
-        let bind = |address| async move {
-            TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))
-        };
-        let (listener, admin) = (bind(args.listen).await?, bind(args.admin_listen).await?);
+        let bind = |address| acceptor::bind(address).with_context(|| format!("can not listen on {address}"));
+        let (listener, admin) = (bind(args.listen)?, bind(args.admin_listen)?);
         let local = listener.local_addr()?;
         let advertised = match &args.advertise {
             Some(address) => address.clone(),

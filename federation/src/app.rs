@@ -19,6 +19,7 @@ use crate::args::{Args, Command, RunArgs};
 use crate::consensus::node::NodeConfig;
 use crate::store::log::wal::WalConfig;
 use anyhow::Context;
+use sealane_trust::acceptor;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -65,15 +66,23 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Binds the first of the name's addresses that is ours and free.
+async fn bind_named(name: &str) -> std::io::Result<TcpListener> {
+    let mut refused = std::io::Error::other("it has no address");
+    for address in tokio::net::lookup_host(name).await? {
+        match acceptor::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
 async fn listen(args: &RunArgs, directory: &Directory) -> anyhow::Result<Listeners> {
     let me = &directory.identity;
     let bind = async |given: Option<std::net::SocketAddr>, advertised: &str| match given {
-        Some(address) => {
-            TcpListener::bind(address).await.with_context(|| format!("can not listen on {address}"))
-        }
-        None => {
-            TcpListener::bind(advertised).await.with_context(|| format!("can not listen on {advertised}"))
-        }
+        Some(address) => acceptor::bind(address).with_context(|| format!("can not listen on {address}")),
+        None => bind_named(advertised).await.with_context(|| format!("can not listen on {advertised}")),
     };
     Ok(Listeners {
         grpc: bind(args.listen, &me.address).await?,

@@ -9,7 +9,7 @@ use crate::discover::persist::Store;
 use crate::drain::Drain;
 use crate::gate::{Gate, Limits};
 use crate::identity::{Keeper, Sources};
-use crate::listen::{bind, explicit, orig_dst};
+use crate::listen::{explicit, orig_dst};
 use crate::probe;
 use crate::role::{Context, gateway, sidecar};
 use crate::snapshot::Current;
@@ -17,6 +17,7 @@ use crate::splice::Pipes;
 use crate::telemetry::Metrics;
 use anyhow::Context as _;
 use sealane_proto::agent::v1 as wire;
+use sealane_trust::acceptor;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -110,7 +111,9 @@ struct Listeners {
 
 impl Listeners {
     fn bind(args: &Args) -> anyhow::Result<Self> {
-        let at = |address: SocketAddr| bind(address).with_context(|| format!("can not listen at {address}"));
+        let at = |address: SocketAddr| {
+            acceptor::bind(address).with_context(|| format!("can not listen at {address}"))
+        };
         let outbound = args.outbound.iter().map(|e| Ok((at(e.listen)?, e.import.clone())));
         Ok(Listeners {
             admin: at(args.admin)?,

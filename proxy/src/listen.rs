@@ -7,21 +7,7 @@ use crate::drain::Drain;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-
-/// Connections that the kernel holds for us before they are accepted.
-const BACKLOG: u32 = 4096;
-
-/// Binds a listener.
-///
-/// # Errors
-/// When the address is taken or not ours.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
+use tokio::net::{TcpListener, TcpStream};
 
 /// Accepts until the proxy drains; then the port is closed.
 pub(crate) async fn accept(listener: TcpListener, drain: Drain, serve: impl Fn(TcpStream, SocketAddr)) {

@@ -2,10 +2,14 @@
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+
+/// How long a connection may take: room for the kernel's second and third try, when a queue was full for a moment.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Raises the number of open files to what the machine allows, and says how many that is.
 ///
@@ -26,13 +30,19 @@ pub async fn connect_from(source: IpAddr, target: SocketAddr) -> Result<TcpStrea
     let socket = TcpSocket::new_v4().context("no socket")?;
     socket.set_reuseaddr(true).context("no reuse")?;
     socket.bind(SocketAddr::new(source, 0)).context("can not bind the source")?;
-    let connect = tokio::time::timeout(Duration::from_secs(2), socket.connect(target));
+    let connect = tokio::time::timeout(CONNECT, socket.connect(target));
     connect.await.context("not accepted in time")?.context("refused")
 }
 
-/// Opens up to `count` connections that never say anything, a thousand at a time, and gives those that were accepted.
-pub async fn half_open(source: IpAddr, target: SocketAddr, count: usize) -> Vec<TcpStream> {
+/// Opens up to `count` connections that never say anything, some hundreds at a time: those that were accepted, and why
+/// others were not.
+pub async fn half_open(
+    source: IpAddr,
+    target: SocketAddr,
+    count: usize,
+) -> (Vec<TcpStream>, BTreeMap<String, usize>) {
     let mut open = Vec::with_capacity(count);
+    let mut refused = BTreeMap::new();
     let mut left = count;
     while left > 0 {
         let batch = left.min(500);
@@ -42,12 +52,13 @@ pub async fn half_open(source: IpAddr, target: SocketAddr, count: usize) -> Vec<
             tasks.spawn(connect_from(source, target));
         }
         while let Some(done) = tasks.join_next().await {
-            if let Ok(Ok(stream)) = done {
-                open.push(stream);
+            match done.expect("connecting does not panic") {
+                Ok(stream) => open.push(stream),
+                Err(why) => *refused.entry(format!("{why:#}")).or_default() += 1,
             }
         }
     }
-    open
+    (open, refused)
 }
 
 /// What became of a connection on which a stranger spoke.

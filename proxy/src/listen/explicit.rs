@@ -1,9 +1,10 @@
 //! Listeners for imports: those named on the command line, and one at each import's own address and port.
 
-use crate::listen::{accept, bind};
+use crate::listen::accept;
 use crate::role::Context;
 use crate::role::sidecar::outbound;
 use sealane_core::name::ServiceKey;
+use sealane_trust::acceptor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(crate) async fn follow(context: Arc<Context>) {
         let missing: BTreeSet<&SocketAddr> = wanted.keys().filter(|a| !open.contains_key(a)).collect();
         let mut failed = false;
         for address in missing {
-            match bind(*address) {
+            match acceptor::bind(*address) {
                 Ok(listener) => {
                     let import = wanted[address].clone();
                     let stop = CancellationToken::new();

@@ -53,8 +53,9 @@ fn plain_ports(pair: &Pair) -> Result<Vec<Port<'_>>> {
     ])
 }
 
-fn stranger(lab: &Lab) -> IpAddr {
-    lab.address(12, 66).into()
+/// Where strangers come from. Each flood has an address of its own: the ports of those that ended are not free at once.
+fn stranger(lab: &Lab, one: u8) -> IpAddr {
+    lab.address(12, 66 + one).into()
 }
 
 /// Bytes that no protocol here begins with, that begin like TLS, and that lie about their length.
@@ -77,7 +78,7 @@ fn garbage_and_slow_talk_is_rejected_at_every_port() {
     in_lab(async |lab| {
         let mut pair = Pair::new(lab, 1).await?;
         let traffic = Traffic::start(pair.east.pod("client")?.calls("shop/echo:80")?);
-        let source = stranger(lab);
+        let source = stranger(lab, 0);
         for port in ports(&pair)? {
             for bytes in garbage()? {
                 let ending = flood::say(source, port.address, &bytes, BORNE).await?;
@@ -114,11 +115,11 @@ fn ten_thousand_half_open_connections_are_borne_at_every_port() {
     in_lab(async |lab| {
         let mut pair = Pair::new(lab, 1).await?;
         let traffic = Traffic::start(pair.east.pod("client")?.calls("shop/echo:80")?);
-        for port in ports(&pair)? {
+        for (port, one) in ports(&pair)?.into_iter().zip(0..) {
             let before = port.process.resident()?;
-            let (open, most) =
-                peak(port.process, flood::half_open(stranger(lab), port.address, HALF_OPEN)).await?;
-            ensure!(open.len() == HALF_OPEN, "{}: only {} connected", port.name, open.len());
+            let flood = flood::half_open(stranger(lab, one), port.address, HALF_OPEN);
+            let ((open, refused), most) = peak(port.process, flood).await?;
+            ensure!(open.len() == HALF_OPEN, "{}: only {} connected: {refused:?}", port.name, open.len());
             // Served meanwhile: requests, and whoever asks the servers or the agent.
             let answered = traffic.so_far().answered();
             wait::until_true("traffic goes on", PATIENCE, async || {
@@ -131,10 +132,10 @@ fn ten_thousand_half_open_connections_are_borne_at_every_port() {
             println!("{}: {HALF_OPEN} connected; {} -> {} KiB", port.name, before / 1024, most / 1024);
             ensure!(most < before + GROWTH, "{} grew from {before} to {most} bytes", port.name);
         }
-        for port in plain_ports(&pair)? {
+        for (port, one) in plain_ports(&pair)?.into_iter().zip(100..) {
             let before = port.process.resident()?;
-            let (open, most) =
-                peak(port.process, flood::half_open(stranger(lab), port.address, SILENT)).await?;
+            let flood = flood::half_open(stranger(lab, one), port.address, SILENT);
+            let ((open, _), most) = peak(port.process, flood).await?;
             let took = wait::until_true("a probe is answered", PATIENCE, async || {
                 Ok(sealane::local::http::get(port.address, "/livez").await?.status == 200)
             })
