@@ -6,6 +6,8 @@
 //! - [`rpc`] answers agents, administrators and other servers; [`rest`] answers people and their programs.
 //! - [`app`] wires it all together, and is the only place that does.
 
+mod forward;
+
 pub mod app;
 pub mod args;
 pub mod consensus;

@@ -5,15 +5,15 @@
 //! this server may retry through an election, and so may its client afterwards.
 
 use crate::consensus::replica::{ProposeError, Replica};
+use crate::forward::Forwarder;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use bytes::Bytes;
 use sealane_core::command::{Action, Command, Reply, VERSION};
-use sealane_core::identity::{Principal, ServerId};
+use sealane_core::identity::Principal;
 use sealane_core::time::Revision;
 use sealane_proto::Wire;
-use sealane_proto::peer::v1::{ForwardRequest, forward_reply, forward_request, peer_client::PeerClient};
 use sealane_trust::clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +82,7 @@ pub struct Written {
 #[derive(Debug, Clone)]
 pub struct Writer {
     replica: ReplicaHandle,
-    peers: Arc<Peers>,
+    forwarder: Arc<Forwarder>,
     metrics: Arc<Metrics>,
 }
 
@@ -110,7 +110,7 @@ impl Writer {
     /// Writes through this replica.
     #[must_use]
     pub fn new(replica: Replica<Machine>, peers: Arc<Peers>, metrics: Arc<Metrics>) -> Self {
-        Writer { replica: ReplicaHandle(replica), peers, metrics }
+        Writer { replica: ReplicaHandle(replica), forwarder: Arc::new(Forwarder::new(peers)), metrics }
     }
 
     /// The revision of an index, by this server's generation.
@@ -146,42 +146,25 @@ impl Writer {
         }
     }
 
-    /// Tries once.
+    /// Tries once. What is tried first is committed first, as far as it is committed at all.
     ///
     /// # Errors
     /// When this server and the leader that it knows of could not have it committed.
     pub async fn attempt(&self, command: Bytes) -> Result<Written, WriteError> {
         let started = Instant::now();
-        let result = match self.replica.0.propose(command.clone()).await {
-            Ok((index, reply)) => Ok(Written { index, reply }),
-            Err(ProposeError::NotLeader { leader: Some(leader) }) if leader != self.replica.0.id() => {
-                self.forward(leader, command).await
+        let (replica, end) = (&self.replica.0, started + HOP);
+        let result = match replica.leader().filter(|leader| *leader != replica.id()) {
+            Some(leader) => {
+                let outcome = timeout_at(end, self.forwarder.forward(leader, command)).await;
+                outcome.unwrap_or(Err(WriteError::Unknown))
             }
-            Err(error) => Err(local(&error)),
+            None => match replica.propose(command).await {
+                Ok((index, reply)) => Ok(Written { index, reply }),
+                Err(error) => Err(local(&error)),
+            },
         };
         self.metrics.proposal(result.as_ref().err(), started.elapsed());
         result
-    }
-
-    async fn forward(&self, leader: ServerId, command: Bytes) -> Result<Written, WriteError> {
-        let channel = self.peers.channel(leader).map_err(|_| WriteError::NoLeader)?;
-        let request = ForwardRequest { kind: Some(forward_request::Kind::Command(command)) };
-        let answer = timeout_at(Instant::now() + HOP, PeerClient::new(channel).forward(request)).await;
-        let reply = match answer {
-            Ok(Ok(reply)) => reply.into_inner().kind,
-            // Whether the leader got it can not be told.
-            Ok(Err(_)) | Err(_) => return Err(WriteError::Unknown),
-        };
-        match reply {
-            Some(forward_reply::Kind::Committed(done)) => {
-                let reply = Reply::decode(&done.reply).map_err(|_| WriteError::Unknown)?;
-                // What was acknowledged here is then seen here.
-                Ok(Written { index: done.index, reply })
-            }
-            Some(forward_reply::Kind::NotLeader(_)) => Err(WriteError::NoLeader),
-            Some(forward_reply::Kind::Busy(_)) => Err(WriteError::Busy),
-            _ => Err(WriteError::Unknown),
-        }
     }
 
     /// Waits until the leader that is known changes, at most until then.

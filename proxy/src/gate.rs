@@ -1,5 +1,5 @@
 //! The bounds at the door of a listener that strangers reach: connections in all and of one source, their rate, and
-//! how many may dally before they have said what they want.
+//! how many may dally in their handshakes.
 //!
 //! When too many dally the OLDEST of the source that has most of them is dropped, so that a flood evicts itself and a
 //! prompt client gets through.
@@ -58,7 +58,7 @@ pub(crate) struct Limits {
     pub(crate) per_source: usize,
     /// New connections of one source in a second.
     pub(crate) rate: u32,
-    /// Connections that have not said what they want.
+    /// Connections whose peers have not yet done their part of the handshake.
     pub(crate) dallying: usize,
     /// Sources that may come at all; empty = every one.
     pub(crate) allow: Vec<Cidr>,
@@ -205,7 +205,7 @@ impl Pass {
         self.evicted.cancelled().await;
     }
 
-    /// It said what it wants and is served: it is not evicted any more.
+    /// It is served: it is not evicted any more.
     pub(crate) fn settle(&self) {
         let mut inside = self.gate.inside();
         let source = inside.sources.get_mut(&self.source);

@@ -122,7 +122,8 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// Passes bytes both ways until both directions ended. `traffic.sent` counts from `near` to `far`.
+/// Passes bytes both ways until both directions ended. `traffic.sent` counts from `near` to `far`; `begun` is called
+/// when the first bytes of `near` have come.
 ///
 /// # Errors
 /// When one side breaks; the caller drops both.
@@ -131,12 +132,13 @@ pub(crate) async fn pass(
     far: &mut TcpStream,
     traffic: &Traffic,
     pipes: &Pipes,
+    begun: impl FnOnce(),
 ) -> io::Result<()> {
     let (near_read, near_write) = near.split();
     let (far_read, far_write) = far.split();
     tokio::try_join!(
-        one_way(near_read, far_write, traffic, Way::Sent, pipes),
-        one_way(far_read, near_write, traffic, Way::Received, pipes),
+        one_way(near_read, far_write, traffic, Way::Sent, pipes, begun),
+        one_way(far_read, near_write, traffic, Way::Received, pipes, || ()),
     )?;
     Ok(())
 }
@@ -147,7 +149,9 @@ async fn one_way(
     traffic: &Traffic,
     way: Way,
     pipes: &Pipes,
+    begun: impl FnOnce(),
 ) -> io::Result<()> {
+    let mut begun = Some(begun);
     let count = |n: usize| match way {
         Way::Sent => traffic.sent(n),
         Way::Received => traffic.received(n),
@@ -170,6 +174,9 @@ async fn one_way(
         let (buffer, n) = read_lent(&mut from).await?;
         if n == 0 {
             break;
+        }
+        if let Some(begun) = begun.take() {
+            begun();
         }
         to.write_all(&buffer[..n]).await?;
         moved += n as u64;

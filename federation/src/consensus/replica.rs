@@ -151,15 +151,27 @@ impl<M: StateMachine> Replica<M> {
         self.shared.inbox.closed().map_or_else(|| "it ended".to_owned(), |r| r.to_string())
     }
 
-    /// Has a command committed and applied; gives its index and the machine's reply.
-    pub async fn propose(&self, command: Bytes) -> Result<(u64, M::Reply), ProposeError> {
-        if command.len() > MAX_COMMAND_BYTES {
-            return Err(ProposeError::TooLarge);
-        }
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<ServerId> {
+        self.shared.status.borrow().leader
+    }
+
+    /// Has a command committed and applied; gives its index and the machine's reply. Its place in the order of commands
+    /// is taken by the call, not by awaiting it.
+    pub fn propose(
+        &self,
+        command: Bytes,
+    ) -> impl Future<Output = Result<(u64, M::Reply), ProposeError>> + use<M> {
         let (reply, answer) = oneshot::channel();
-        self.shared.inbox.propose(Waiting { command, reply })?;
-        // The loop may have ended between taking the command and answering it.
-        answer.await.unwrap_or(Err(ProposeError::Unknown))
+        let taken = match command.len() {
+            ..=MAX_COMMAND_BYTES => self.shared.inbox.propose(Waiting { command, reply }),
+            _ => Err(ProposeError::TooLarge),
+        };
+        async move {
+            taken?;
+            // The loop may have ended between taking the command and answering it.
+            answer.await.unwrap_or(Err(ProposeError::Unknown))
+        }
     }
 
     /// The index that the state has reached, and the state. No lock, no wait.

@@ -3,15 +3,24 @@
 use super::Serving;
 use crate::consensus::replica::ProposeError;
 use crate::consensus::transport::grpc::{serve_raft, serve_snapshot};
-use bytes::Bytes;
-use sealane_core::command::{Action, Command};
+use futures::future::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
+use sealane_core::command::{Action, Command, Reply};
 use sealane_core::identity::{Principal, ServerId};
 use sealane_proto::Wire;
 use sealane_proto::peer::v1 as pb;
-use sealane_proto::peer::v1::forward_reply::Kind;
+use sealane_proto::peer::v1::forwarded::Kind;
 use sealane_proto::peer::v1::peer_server::Peer;
-use sealane_proto::servers::v1 as servers;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+/// Commands of one server that wait for their decision.
+const UNDER_WAY: usize = 4096;
+/// Outcomes in one message.
+const BATCH: usize = 256;
+
+type Answers = mpsc::Sender<Result<pb::ForwardedBatch, Status>>;
 
 /// Serves [`Peer`].
 #[derive(Debug, Clone)]
@@ -26,35 +35,75 @@ impl PeerService {
         PeerService { serving }
     }
 
-    /// Proposes a command for another server; this one must lead.
-    async fn forwarded(&self, by: ServerId, command: Bytes) -> Result<Kind, Status> {
-        let known = Command::decode(&command).map_err(|e| super::invalid(&e))?;
-        let foreign = matches!(known.principal, Some(Principal::Server(other)) if other != by);
-        if foreign || matches!(known.action, Action::Found { .. }) {
-            return Err(Status::permission_denied(
-                "a server may pass on its clients' commands and its own only",
-            ));
-        }
-        Ok(match self.serving.replica.propose(command).await {
-            Ok((index, reply)) => Kind::Committed(pb::Committed { index, reply: reply.encode().into() }),
-            Err(ProposeError::NotLeader { leader }) => {
-                Kind::NotLeader(pb::NotLeader { leader: leader.map(|l| l.0) })
+    /// Proposes what another server passes on, in its order, and answers each command once it is decided.
+    async fn serve_forward(
+        &self,
+        by: ServerId,
+        mut commands: Streaming<pb::ForwardBatch>,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        let mut under_way = FuturesUnordered::new();
+        let mut outcomes = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.serving.closing.cancelled() => return Err(Status::unavailable("this server shuts down")),
+                permit = answers.reserve(), if !outcomes.is_empty() => match permit {
+                    Ok(permit) => permit.send(Ok(pb::ForwardedBatch { outcomes: std::mem::take(&mut outcomes) })),
+                    Err(_) => return Ok(()),
+                },
+                Some(decided) = under_way.next(), if outcomes.len() < BATCH => {
+                    outcomes.push(decided);
+                    // A round of the log decides many at once.
+                    while outcomes.len() < BATCH && let Some(Some(decided)) = under_way.next().now_or_never() {
+                        outcomes.push(decided);
+                    }
+                }
+                batch = commands.message(), if under_way.len() < UNDER_WAY => match batch? {
+                    Some(batch) => {
+                        under_way.extend(batch.commands.into_iter().map(|c| self.forwarded(by, c)));
+                    }
+                    // Whoever would be answered is gone.
+                    None => return Ok(()),
+                },
             }
-            Err(ProposeError::Unknown) => Kind::Unknown(pb::Unknown {}),
-            Err(ProposeError::Busy) => Kind::Busy(pb::Busy {}),
-            Err(error @ ProposeError::TooLarge) => return Err(Status::invalid_argument(error.to_string())),
-            Err(error @ ProposeError::Stopped(_)) => return Err(Status::unavailable(error.to_string())),
-        })
+        }
     }
 
-    fn heard(&self, by: ServerId, heartbeats: pb::Heartbeats) -> Kind {
-        let heard = heartbeats.heartbeats.into_iter();
-        let heard =
-            heard.map(|h| servers::Heard { cluster: h.cluster, session: h.session.to_vec() }).collect();
-        match self.serving.leasing.told(by, servers::BeatRequest { heard, ..Default::default() }) {
-            Ok(_) => Kind::Heartbeats(pb::HeartbeatsTaken {}),
-            Err(_) => Kind::NotLeader(pb::NotLeader { leader: None }),
+    /// Proposes a command for another server; this one must lead. It takes its place in the log's order when this is
+    /// called, not when it is awaited.
+    fn forwarded(&self, by: ServerId, forward: pb::Forward) -> impl Future<Output = pb::Forwarded> + use<> {
+        let proposed = passable(by, &forward.command).map(|()| self.serving.replica.propose(forward.command));
+        async move {
+            let kind = match proposed {
+                Ok(proposed) => outcome(proposed.await),
+                Err(reason) => Kind::Refused(pb::Refused { reason }),
+            };
+            pb::Forwarded { number: forward.number, kind: Some(kind) }
         }
+    }
+}
+
+/// Whether a server may pass this on: its clients' commands and its own only.
+fn passable(by: ServerId, command: &[u8]) -> Result<(), String> {
+    let command = Command::decode(command).map_err(|e| e.to_string())?;
+    let foreign = matches!(command.principal, Some(Principal::Server(other)) if other != by);
+    if foreign || matches!(command.action, Action::Found { .. }) {
+        return Err("a server may pass on its clients' commands and its own only".to_owned());
+    }
+    Ok(())
+}
+
+fn outcome(proposed: Result<(u64, Reply), ProposeError>) -> Kind {
+    match proposed {
+        Ok((index, reply)) => Kind::Committed(pb::Committed { index, reply: reply.encode().into() }),
+        Err(ProposeError::NotLeader { leader }) => {
+            Kind::NotLeader(pb::NotLeader { leader: leader.map(|l| l.0) })
+        }
+        Err(ProposeError::Unknown) => Kind::Unknown(pb::Unknown {}),
+        Err(ProposeError::Busy) => Kind::Busy(pb::Busy {}),
+        Err(error @ ProposeError::TooLarge) => Kind::Refused(pb::Refused { reason: error.to_string() }),
+        Err(ProposeError::Stopped(_)) => Kind::NotLeader(pb::NotLeader { leader: None }),
     }
 }
 
@@ -80,16 +129,26 @@ impl Peer for PeerService {
         serve_snapshot(&self.serving.replica.link(), peer, request.into_inner()).await.map(Response::new)
     }
 
+    type ForwardStream = ReceiverStream<Result<pb::ForwardedBatch, Status>>;
+
     async fn forward(
         &self,
-        request: Request<pb::ForwardRequest>,
-    ) -> Result<Response<pb::ForwardReply>, Status> {
+        request: Request<Streaming<pb::ForwardBatch>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
         let by = self.serving.server(&request)?;
-        let kind = match request.into_inner().kind {
-            Some(pb::forward_request::Kind::Command(command)) => self.forwarded(by, command).await?,
-            Some(pb::forward_request::Kind::Heartbeats(heartbeats)) => self.heard(by, heartbeats),
-            None => return Err(Status::invalid_argument("kind: is missing")),
-        };
-        Ok(Response::new(pb::ForwardReply { kind: Some(kind) }))
+        let (answers, stream) = mpsc::channel(1);
+        let (service, commands) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            let served = tokio::select! {
+                served = service.serve_forward(by, commands, &answers) => served,
+                () = answers.closed() => return,
+            };
+            if let Err(status) = served {
+                tracing::debug!(server = %by, reason = status.message(), "a stream of commands ended");
+                // A server that takes nothing any more gets no status either.
+                let _ = answers.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

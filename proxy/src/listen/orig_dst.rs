@@ -85,7 +85,7 @@ async fn elsewhere(context: Arc<Context>, mut stream: TcpStream, from: SocketAdd
             return connection.end(Verdict::Failed, error.to_string());
         }
     };
-    match pass(&mut stream, &mut far, connection.traffic(), &context.pipes).await {
+    match pass(&mut stream, &mut far, connection.traffic(), &context.pipes, || ()).await {
         Ok(()) => connection.end(Verdict::Closed, ""),
         Err(error) => {
             crate::tcp::reset_on_drop(&stream);

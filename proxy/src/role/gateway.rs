@@ -95,14 +95,20 @@ async fn through(context: &Context, pass: &Pass, arrived: Arrived, service: &Inb
             return refuse(stream, Alert::InternalError).await;
         }
     };
-    pass.settle();
-    let passed = async {
+    let passing = async {
         far.write_all(hello.bytes.rest()).await?;
         connection.traffic().sent(hello.bytes.rest().len());
         drop(hello);
-        pass_bytes(&mut stream, &mut far, connection.traffic(), &context.pipes).await
+        // A ClientHello can be said by anybody, for ever; only a handshake that goes on is worth a place. The inbound
+        // proxy ends one that does not.
+        let goes_on = || pass.settle();
+        pass_bytes(&mut stream, &mut far, connection.traffic(), &context.pipes, goes_on).await
     };
-    match passed.await {
+    let passed = tokio::select! {
+        passed = passing => passed,
+        error = inbound::evicted(context, pass) => Err(error),
+    };
+    match passed {
         Ok(()) => connection.end(Verdict::Closed, ""),
         Err(error) => {
             reset_on_drop(&stream);
@@ -123,7 +129,7 @@ async fn probed(context: &Context, pass: &Pass, arrived: Arrived, snapshot: &Sna
     };
     let handshake = tokio::select! {
         handshake = tls::server::finish(stream, hello.bytes, tls) => handshake,
-        () = pass.evicted() => Err(std::io::Error::other("evicted by a flood of its own source")),
+        error = inbound::evicted(context, pass) => Err(error),
     };
     match handshake {
         Ok(mut stream) => {

@@ -11,6 +11,7 @@ use crate::telemetry::{Direction, Route, Verdict};
 use crate::tls::hello::Alert;
 use crate::tls::read::{Hello, ReadError, refuse};
 use crate::tls::{self, ALPN, ServerStream};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,8 +48,7 @@ pub(crate) async fn named(
     };
     let read = tokio::select! {
         read = tls::read::hello(&mut stream) => read,
-        () = pass.evicted() => {
-            context.metrics.turned_away("evicted");
+        _ = evicted(context, &pass) => {
             reset_on_drop(&stream);
             return None;
         }
@@ -69,6 +69,13 @@ pub(crate) async fn named(
     context.metrics.turned_away("not_our_protocol");
     refuse(stream, alert).await;
     None
+}
+
+/// Waits until a connection must make room for others.
+pub(crate) async fn evicted(context: &Context, pass: &Pass) -> io::Error {
+    pass.evicted().await;
+    context.metrics.turned_away("evicted");
+    io::Error::other("evicted by a flood of its own source")
 }
 
 /// Tries places until one answers. Its load counts while the guard lives.
@@ -161,7 +168,7 @@ pub(crate) async fn terminate(
     };
     let handshake = tokio::select! {
         handshake = tls::server::finish(stream, hello.bytes, Arc::clone(&service.tls)) => handshake,
-        () = pass.evicted() => Err(std::io::Error::other("evicted by a flood of its own source")),
+        error = evicted(context, pass) => Err(error),
     };
     let mut stream = match handshake {
         Ok(stream) => stream,

@@ -17,9 +17,16 @@ async fn only_what_comes_in_large_pieces_takes_a_pipe() {
     let connections = Connections::new(Arc::new(Metrics::new()));
     let connection = connections.begin(Direction::Gateway, None, client.peer_addr().unwrap());
     let pipes = Pipes::new(2);
-    let passing = pass(&mut near, &mut far, connection.traffic(), &pipes);
+    let begun = AtomicUsize::new(0);
+    let begin = || {
+        begun.fetch_add(1, Ordering::Relaxed);
+    };
+    let passing = pass(&mut near, &mut far, connection.traffic(), &pipes, begin);
     let talking = async {
         let mut message = [7u8; 1024];
+        server.write_all(&message).await.unwrap();
+        client.read_exact(&mut message).await.unwrap();
+        assert_eq!(begun.load(Ordering::Relaxed), 0, "near said nothing");
         for _ in 0..200 {
             client.write_all(&message).await.unwrap();
             server.read_exact(&mut message).await.unwrap();
@@ -35,6 +42,7 @@ async fn only_what_comes_in_large_pieces_takes_a_pipe() {
         sent.unwrap();
         assert!(got.unwrap() == stream, "the stream is whole");
         assert!(pipes.opened() > 0, "8 MiB in a stream");
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
         client.shutdown().await.unwrap();
         server.shutdown().await.unwrap();
     };
@@ -42,5 +50,5 @@ async fn only_what_comes_in_large_pieces_takes_a_pipe() {
     passed.unwrap();
     assert_eq!(pipes.in_use(), 0);
     let messages = 200 * 1024;
-    assert_eq!(connection.traffic().so_far(), (messages + (8 << 20), messages));
+    assert_eq!(connection.traffic().so_far(), (messages + (8 << 20), messages + 1024));
 }

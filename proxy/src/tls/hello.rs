@@ -256,4 +256,4 @@ impl fmt::Display for Alert {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

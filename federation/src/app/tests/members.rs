@@ -34,7 +34,7 @@ async fn each_call_is_open_to_its_own_principal_only() {
     assert_eq!(agent.remove_cluster(removal()).await.unwrap_err().code(), Code::PermissionDenied);
     let channel = bench.channel(1, Some(&east.identity));
     let mut peer = sealane_proto::peer::v1::peer_client::PeerClient::new(channel.clone());
-    let forward = sealane_proto::peer::v1::ForwardRequest::default();
+    let forward = futures::stream::iter([sealane_proto::peer::v1::ForwardBatch::default()]);
     assert_eq!(peer.forward(forward).await.unwrap_err().code(), Code::PermissionDenied);
     let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
     let renewed =

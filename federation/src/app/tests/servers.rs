@@ -1,6 +1,13 @@
 use super::bench::{Bench, PATIENCE, endpoints, eventually, export, subscribe};
+use futures::StreamExt;
+use sealane_core::command::Action;
+use sealane_core::identity::{Principal, ServerId};
 use sealane_core::name::ServiceKey;
 use sealane_proto::federation::v1 as pb;
+use sealane_proto::peer::v1::forwarded::Kind;
+use sealane_proto::peer::v1::peer_client::PeerClient;
+use sealane_proto::peer::v1::{Forward, ForwardBatch};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -127,5 +134,36 @@ async fn a_server_is_removed_through_a_follower_and_does_not_come_back() {
     })
     .await;
     bench.servers.remove(&gone).unwrap().stop().await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_passes_on_no_other_servers_commands() {
+    let bench = three().await;
+    let (leader, follower) = (bench.leader().await, bench.follower().await);
+    let mut peer = PeerClient::new(bench.servers[&follower].serving.peers.channel(ServerId(leader)).unwrap());
+    let put = |principal: u64| {
+        let (address, status_address) = ("127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned());
+        let action = Action::PutServer { id: ServerId(principal), address, status_address };
+        crate::writer::command(Some(Principal::Server(ServerId(principal))), action).unwrap()
+    };
+    let commands = vec![
+        Forward { number: 7, command: put(leader) },
+        Forward { number: 8, command: "no command".into() },
+        Forward { number: 9, command: put(follower) },
+    ];
+    let mut outcomes = peer
+        .forward(futures::stream::iter([ForwardBatch { commands }]).chain(futures::stream::pending()))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut decided = BTreeMap::new();
+    while decided.len() < 3 {
+        let batch = outcomes.message().await.unwrap().unwrap();
+        decided.extend(batch.outcomes.into_iter().map(|o| (o.number, o.kind.unwrap())));
+    }
+    assert!(matches!(&decided[&7], Kind::Refused(r) if r.reason.contains("its own only")), "{decided:?}");
+    assert!(matches!(&decided[&8], Kind::Refused(_)), "{decided:?}");
+    assert!(matches!(&decided[&9], Kind::Committed(_)), "{decided:?}");
     bench.stop().await;
 }

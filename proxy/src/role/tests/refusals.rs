@@ -127,6 +127,26 @@ async fn those_who_dally_make_room_and_cost_little() {
     assert!(evicted.unwrap().parse::<u32>().unwrap() >= 42, "{metrics}");
 }
 
+#[tokio::test]
+async fn whole_client_hellos_of_a_stranger_do_not_fill_the_gateway() {
+    let chain = Chain::to(says("served").await).await;
+    let door = chain.gateway.gateway(Limits { dallying: 8, ..Limits::default() }).await;
+    let hello = crate::tls::hello::tests::real("p80.cart.shop.svc.clusterset.local");
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(door).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        stream.read_exact(&mut [0u8; 5]).await.expect("the inbound proxy answers");
+        slow.push(stream);
+    }
+    let ended = chain.gateway.connections("gateway", 12).await;
+    assert!(ended.iter().all(|c| c["reason"].as_str().unwrap().contains("evicted")), "{ended:#?}");
+    let mut client = chain.client;
+    let accepted = [chain.west.id("ns/shop/sa/cart")];
+    client.tell(vec![outbound(vec![by_gateway("west", Tier::Remote, door, &accepted)])]);
+    assert_eq!(hear(chain.entry).await.as_deref(), Ok("served"), "a prompt client gets through");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_hello_has_five_seconds() {
     let (listener, address) = listener().await;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 /// A ClientHello as our own TLS library writes it.
-fn real(name: &str) -> Vec<u8> {
+pub(crate) fn real(name: &str) -> Vec<u8> {
     let mut config = rustls::ClientConfig::builder_with_provider(sealane_trust::tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

@@ -43,7 +43,12 @@ impl PeerApi for Service {
         serve_snapshot(self.link()?, peer, request.into_inner()).await.map(Response::new)
     }
 
-    async fn forward(&self, _: Request<pb::ForwardRequest>) -> Result<Response<pb::ForwardReply>, Status> {
+    type ForwardStream = ReceiverStream<Result<pb::ForwardedBatch, Status>>;
+
+    async fn forward(
+        &self,
+        _: Request<Streaming<pb::ForwardBatch>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
