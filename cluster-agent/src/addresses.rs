@@ -117,6 +117,8 @@ pub struct Addresses {
     given: BTreeMap<ServiceKey, IpAddr>,
     taken: BTreeMap<IpAddr, ServiceKey>,
     live: BTreeSet<ServiceKey>,
+    /// The living for which there was no address left.
+    waiting: BTreeSet<ServiceKey>,
 }
 
 impl Addresses {
@@ -131,6 +133,7 @@ impl Addresses {
             given: BTreeMap::new(),
             taken: BTreeMap::new(),
             live: BTreeSet::new(),
+            waiting: BTreeSet::new(),
         };
         if !path.exists() {
             return Ok(addresses);
@@ -148,31 +151,55 @@ impl Addresses {
         Ok(addresses)
     }
 
-    /// Gives each living import its address; says whether anything was given anew. Imports for which the range has
-    /// none left get none.
+    /// Takes note of imports that came (true) or went (false), and gives each that came its address. Imports for which
+    /// the range has none left get one when there is one. Gives those that were given one.
     ///
     /// # Errors
-    /// When a new address could not be put on disk; nothing is given then.
-    pub fn assign(&mut self, live: BTreeSet<ServiceKey>) -> Result<bool, AddressError> {
-        let mut next = self.clone();
-        next.live = live;
-        let missing: Vec<ServiceKey> =
-            next.live.iter().filter(|service| !next.given.contains_key(*service)).cloned().collect();
-        let mut changed = false;
-        for service in missing {
-            match next.free(&service) {
-                Some(address) => {
-                    next.give(service, address);
-                    changed = true;
-                }
-                None => tracing::warn!(%service, range = %next.range, "no address left for an import"),
+    /// When a new address could not be put on disk; nothing is given and nothing noted then.
+    pub fn follow<'a>(
+        &mut self,
+        changed: impl Iterator<Item = (&'a ServiceKey, bool)>,
+    ) -> Result<Vec<ServiceKey>, AddressError> {
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        for (service, lives) in changed {
+            match (lives, self.live.contains(service)) {
+                (true, false) => came.push(service),
+                (false, true) => went.push(service),
+                _ => {}
             }
         }
-        if changed {
+        if came.is_empty() && went.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut next = self.clone();
+        for service in went {
+            next.live.remove(service);
+            next.waiting.remove(service);
+        }
+        for service in came {
+            next.live.insert(service.clone());
+            if !next.given.contains_key(service) {
+                next.waiting.insert(service.clone());
+            }
+        }
+        let mut given = Vec::new();
+        for service in std::mem::take(&mut next.waiting) {
+            match next.free(&service) {
+                Some(address) => {
+                    next.give(service.clone(), address);
+                    given.push(service);
+                }
+                None => {
+                    tracing::warn!(%service, range = %next.range, "no address left for an import");
+                    next.waiting.insert(service);
+                }
+            }
+        }
+        if !given.is_empty() {
             next.write()?;
         }
         *self = next;
-        Ok(changed)
+        Ok(given)
     }
 
     /// The address of an import.
@@ -223,6 +250,13 @@ mod tests {
         names.iter().map(|n| ServiceKey::parse(n).unwrap()).collect()
     }
 
+    /// As if these, and no others, were imported now. Says how many were given an address.
+    fn live(addresses: &mut Addresses, names: &[&str]) -> usize {
+        let (before, now) = (addresses.live.clone(), keys(names));
+        let changed = before.union(&now).map(|key| (key, now.contains(key)));
+        addresses.follow(changed).unwrap().len()
+    }
+
     fn all(addresses: &Addresses, names: &[&str]) -> Vec<Option<IpAddr>> {
         keys(names).iter().map(|k| addresses.of(k)).collect()
     }
@@ -233,15 +267,15 @@ mod tests {
         let path = directory.path().join("addresses.json");
         let range: Range = "127.11.200.0/24".parse().unwrap();
         let mut first = Addresses::open(&path, range).unwrap();
-        assert!(first.assign(keys(&["a/x", "a/y", "b/x"])).unwrap());
+        assert_eq!(live(&mut first, &["a/x", "a/y", "b/x"]), 3);
         let given = all(&first, &["a/x", "a/y", "b/x"]);
         assert!(given.iter().all(|a| range.contains(a.unwrap())));
         assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 3);
 
         let mut again = Addresses::open(&path, range).unwrap();
-        assert!(!again.assign(keys(&["a/y"])).unwrap());
+        assert_eq!(live(&mut again, &["a/y"]), 0);
         assert_eq!(all(&again, &["a/x", "a/y", "b/x"]), [None, given[1], None]);
-        assert!(!again.assign(keys(&["a/x", "a/y", "b/x"])).unwrap());
+        assert_eq!(live(&mut again, &["a/x", "a/y", "b/x"]), 0);
         assert_eq!(all(&again, &["a/x", "a/y", "b/x"]), given);
     }
 
@@ -250,10 +284,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut addresses =
             Addresses::open(&directory.path().join("a"), "10.0.0.0/30".parse().unwrap()).unwrap();
-        addresses.assign(keys(&["n/a", "n/b", "n/c"])).unwrap();
+        assert_eq!(live(&mut addresses, &["n/a", "n/b", "n/c"]), 2);
         let given = all(&addresses, &["n/a", "n/b", "n/c"]);
         assert_eq!(given.iter().flatten().count(), 2, "two addresses for three");
-        addresses.assign(keys(&["n/b", "n/c"])).unwrap();
+        assert_eq!(live(&mut addresses, &["n/b", "n/c"]), 1);
         let later = all(&addresses, &["n/b", "n/c"]);
         assert_eq!(later[0], given[1], "the living one keeps its own");
         assert_eq!(later[1], given[0]);

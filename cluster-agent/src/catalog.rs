@@ -9,6 +9,7 @@ mod labels;
 pub use endpoints::{Backend, endpoint_id};
 
 use crate::index::{Index, Selector, ServiceExport, Touched};
+use crate::map::{self, Shared};
 use sealane_core::endpoint::{Endpoint, Gateway, GatewayAddress, Locality};
 use sealane_core::name::{ClusterName, EndpointId, Namespace, NetworkName, ServiceKey, TrustDomain};
 use sealane_core::service::{Export, Invalid, IpFamily, export_of};
@@ -51,7 +52,7 @@ impl Own {
 }
 
 /// One exported service: the export and its endpoints with what stands behind them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     /// The export.
     pub export: Export,
@@ -70,11 +71,11 @@ impl Shard {
     }
 }
 
-/// What the cluster exports.
+/// What the cluster exports. A clone is cheap.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Catalog {
     /// The exported services.
-    pub shards: BTreeMap<ServiceKey, Arc<Shard>>,
+    pub shards: Shared<ServiceKey, Shard>,
     /// The namespaces that exist here and are selected.
     pub interest: Arc<BTreeSet<Namespace>>,
 }
@@ -84,7 +85,8 @@ impl Catalog {
     pub fn update(&mut self, index: &Index, own: &Own, touched: &Touched) -> bool {
         let mut changed = false;
         for key in &touched.services {
-            changed |= self.set(key, index.exports.get(key).map(|export| shard(index, own, key, export)));
+            let made = index.exports.get(key).map(|export| shard(index, own, key, export));
+            changed |= map::set(&mut self.shards, key, made);
         }
         if touched.namespaces {
             let selected = index.namespaces.iter().filter(|(_, n)| own.selector.selects(n));
@@ -95,21 +97,6 @@ impl Catalog {
             }
         }
         changed
-    }
-
-    fn set(&mut self, key: &ServiceKey, shard: Option<Shard>) -> bool {
-        match (self.shards.get(key), shard) {
-            (None, None) => false,
-            (Some(old), Some(new)) if **old == new => false,
-            (_, Some(new)) => {
-                self.shards.insert(key.clone(), Arc::new(new));
-                true
-            }
-            (Some(_), None) => {
-                self.shards.remove(key);
-                true
-            }
-        }
     }
 }
 

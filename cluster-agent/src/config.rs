@@ -7,25 +7,27 @@ mod slice;
 mod wire;
 
 pub use service::{ConfigService, LaneEvent, PROBES, ProxyStatus};
-pub use slice::{Item, ItemKey, Slice, delta, gateway, sidecar};
+pub use slice::{Item, ItemKey, Role, Told};
 
 use crate::addresses::Addresses;
 use crate::catalog::{Catalog, Own};
 use crate::lanes::Verdicts;
+use crate::map::{self, Shared};
 use crate::view::Held;
+use imbl::OrdMap;
 use sealane_core::endpoint::GatewayAddress;
 use sealane_core::name::{ClusterName, EndpointId, PortName, ServiceKey, TrustDomain};
 use sealane_core::service::ServiceType;
 use sealane_core::state::LaneVerdict;
 use sealane_core::time::Revision;
 use sealane_core::trust::Bundle;
-use sealane_core::view::{Import, Tier};
-use std::collections::{BTreeMap, BTreeSet};
+use sealane_core::view::{Import, Tier, ViewItem, ViewKey};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// An import as a proxy dials it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbound {
     /// The import, with lanes that this cluster sees down already avoided.
     pub import: Arc<Import>,
@@ -34,7 +36,7 @@ pub struct Outbound {
 }
 
 /// A service of this cluster that proxies admit connections for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// The service.
     pub service: ServiceKey,
@@ -45,7 +47,7 @@ pub struct Inbound {
 }
 
 /// One port of such a service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundPort {
     /// The Service port.
     pub port: u16,
@@ -56,7 +58,7 @@ pub struct InboundPort {
 }
 
 /// A place that serves a port.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundTarget {
     /// The endpoint.
     pub endpoint: EndpointId,
@@ -73,7 +75,7 @@ pub struct InboundTarget {
 }
 
 /// A cluster that proxies verify or probe.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedPeer {
     /// Its name.
     pub name: ClusterName,
@@ -91,19 +93,21 @@ pub struct TrustedPeer {
     pub own: bool,
 }
 
-/// What all proxies of the cluster share.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What all proxies of the cluster share. A clone is cheap.
+#[derive(Debug, Clone, Default)]
 pub struct Common {
     /// The revision of the view that it was made from.
     pub revision: Revision,
     /// Every import.
-    pub outbound: BTreeMap<ServiceKey, Arc<Outbound>>,
+    pub outbound: Shared<ServiceKey, Outbound>,
     /// Every export with every endpoint: a gateway's.
-    pub inbound: BTreeMap<ServiceKey, Arc<Inbound>>,
+    pub inbound: Shared<ServiceKey, Inbound>,
     /// Every cluster to verify or probe, this one included.
-    pub peers: BTreeMap<ClusterName, Arc<TrustedPeer>>,
+    pub peers: Shared<ClusterName, TrustedPeer>,
     /// What it was made from, to make the next one by what changed.
     pub catalog: Arc<Catalog>,
+    items: OrdMap<ViewKey, ViewItem>,
+    verdicts: Arc<Verdicts>,
 }
 
 /// What [`Common`] is made of.
@@ -116,53 +120,85 @@ pub struct Inputs<'a> {
     /// The catalog.
     pub catalog: &'a Arc<Catalog>,
     /// The lanes.
-    pub verdicts: &'a Verdicts,
-    /// The imports' addresses.
-    pub addresses: &'a Addresses,
+    pub verdicts: &'a Arc<Verdicts>,
 }
 
-impl Common {
-    /// Makes it anew; values that do not differ are the former ones, so that comparing is comparing pointers.
+/// What may differ in the next [`Common`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    outbound: BTreeSet<ServiceKey>,
+    inbound: BTreeSet<ServiceKey>,
+    peers: BTreeSet<ClusterName>,
+}
+
+impl Changed {
+    /// What the inputs may have changed since a former one.
     #[must_use]
-    pub fn make(inputs: &Inputs<'_>, before: &Common) -> Common {
-        let held = inputs.held;
-        let outbound = held.imports().map(|import| {
-            let addresses = inputs.addresses.of(&import.service).into_iter().collect();
-            (import.service.clone(), Outbound { import: avoid(import, inputs.verdicts), addresses })
-        });
-        let inbound = inputs.catalog.shards.iter().filter_map(|(service, shard)| {
-            let importers = importers(inputs.own, held, service);
-            Some((service.clone(), slice::inbound(service, shard, importers, |_| true)?))
-        });
-        let peers = held.peers().map(|p| (p.name.clone(), peer(p)));
-        let own = std::iter::once((inputs.own.cluster.clone(), own_peer(inputs.own)));
-        Common {
-            revision: held.revision,
-            outbound: keep(outbound, &before.outbound),
-            inbound: keep(inbound, &before.inbound),
-            peers: keep(peers.chain(own), &before.peers),
-            catalog: inputs.catalog.clone(),
+    pub fn since(before: &Common, inputs: &Inputs<'_>) -> Changed {
+        let Inputs { own, held, catalog, verdicts } = inputs;
+        let inbound = map::changed(&before.catalog.shards, &catalog.shards).cloned().collect();
+        let peers = BTreeSet::from([own.cluster.clone()]);
+        let mut changed = Changed { outbound: BTreeSet::new(), inbound, peers };
+        for key in map::changed(&before.items, &held.items) {
+            match key {
+                ViewKey::Import(service) => drop(changed.outbound.insert(service.clone())),
+                ViewKey::Export(service) => drop(changed.inbound.insert(service.clone())),
+                ViewKey::Peer(cluster) => drop(changed.peers.insert(cluster.clone())),
+            }
         }
+        if before.verdicts != **verdicts {
+            // A lane turns seldom, and any import may have a candidate behind it.
+            changed.outbound.extend(held.imports().map(|i| i.service.clone()));
+        }
+        changed
+    }
+
+    /// The imports among it, and whether each is one that has an address of its own: there, and not headless.
+    pub fn addressed<'a>(&'a self, held: &'a Held) -> impl Iterator<Item = (&'a ServiceKey, bool)> {
+        let headed = |i: &Arc<Import>| i.service_type != ServiceType::Headless;
+        self.outbound.iter().map(move |service| (service, held.import(service).is_some_and(headed)))
+    }
+
+    /// Adds imports whose addresses are others now.
+    pub fn readdressed(&mut self, services: Vec<ServiceKey>) {
+        self.outbound.extend(services);
     }
 }
 
-/// The imports that need an address: all but headless ones.
-#[must_use]
-pub fn addressed(held: &Held) -> BTreeSet<ServiceKey> {
-    let headed = held.imports().filter(|i| i.service_type != ServiceType::Headless);
-    headed.map(|i| i.service.clone()).collect()
-}
-
-fn keep<K: Ord, V: PartialEq>(
-    made: impl Iterator<Item = (K, V)>,
-    before: &BTreeMap<K, Arc<V>>,
-) -> BTreeMap<K, Arc<V>> {
-    made.map(|(key, value)| {
-        let kept = before.get(&key).filter(|old| ***old == value).cloned();
-        let value = kept.unwrap_or_else(|| Arc::new(value));
-        (key, value)
-    })
-    .collect()
+impl Common {
+    /// Makes the next one; `None` when nothing differs. What does not differ is shared with the former one.
+    #[must_use]
+    pub fn next(&self, inputs: &Inputs<'_>, changed: &Changed, addresses: &Addresses) -> Option<Common> {
+        let Inputs { own, held, catalog, verdicts } = *inputs;
+        let mut next = Common {
+            revision: held.revision,
+            catalog: catalog.clone(),
+            items: held.items.clone(),
+            verdicts: verdicts.clone(),
+            ..self.clone()
+        };
+        let mut differs = self.revision != held.revision || !Arc::ptr_eq(&self.catalog, catalog);
+        for service in &changed.outbound {
+            let made = held.import(service).map(|import| Outbound {
+                import: avoid(import, verdicts),
+                addresses: addresses.of(service).into_iter().collect(),
+            });
+            differs |= map::set(&mut next.outbound, service, made);
+        }
+        for service in &changed.inbound {
+            let made = catalog
+                .shards
+                .get(service)
+                .and_then(|shard| slice::inbound(service, shard, importers(own, held, service), |_| true));
+            differs |= map::set(&mut next.inbound, service, made);
+        }
+        for cluster in &changed.peers {
+            let made =
+                if *cluster == own.cluster { Some(own_peer(own)) } else { held.peer(cluster).map(peer) };
+            differs |= map::set(&mut next.peers, cluster, made);
+        }
+        differs.then_some(next)
+    }
 }
 
 /// The import as this cluster's own probes see it: the candidates of a lane that is down are a last resort, at once

@@ -1,7 +1,7 @@
 //! The difference between what is written and what should be. Pure.
 
 use crate::desired::Output;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,15 +12,19 @@ pub enum Action<'a> {
     Remove(&'a str),
 }
 
-/// The steps from one to the other. Stale files go last: nothing is away for a moment that only moved.
+/// The steps from one to the other, of these paths. Stale files go last: nothing is away for a moment that only moved.
 #[must_use]
-pub fn diff<'a>(written: &'a BTreeMap<String, String>, desired: &'a Output) -> Vec<Action<'a>> {
-    let writes = desired
-        .iter()
-        .filter(|(path, text)| written.get(*path) != Some(*text))
-        .map(|(path, text)| Action::Write(path, text));
-    let removals =
-        written.keys().filter(|path| !desired.contains_key(*path)).map(|path| Action::Remove(path));
+pub fn diff<'a>(
+    paths: &'a BTreeSet<String>,
+    written: &BTreeMap<String, String>,
+    desired: &'a Output,
+) -> Vec<Action<'a>> {
+    let writes = paths.iter().filter_map(|path| {
+        let text = desired.get(path).filter(|text| written.get(path) != Some(*text))?;
+        Some(Action::Write(path, text))
+    });
+    let stale = |path: &&String| written.contains_key(*path) && !desired.contains_key(*path);
+    let removals = paths.iter().filter(stale).map(|path| Action::Remove(path));
     writes.chain(removals).collect()
 }
 
@@ -35,8 +39,11 @@ mod tests {
         };
         let written = map(&[("a", "1"), ("b", "1"), ("c", "1")]);
         let desired = map(&[("a", "1"), ("b", "2"), ("d", "1")]);
-        let steps = diff(&written, &desired);
+        let paths = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+        let all = paths(&["a", "b", "c", "d", "e"]);
+        let steps = diff(&all, &written, &desired);
         assert_eq!(steps, [Action::Write("b", "2"), Action::Write("d", "1"), Action::Remove("c")]);
-        assert_eq!(diff(&desired, &desired), []);
+        assert_eq!(diff(&paths(&["d"]), &written, &desired), [Action::Write("d", "1")]);
+        assert_eq!(diff(&all, &desired, &desired), []);
     }
 }

@@ -18,6 +18,7 @@ pub mod enroll;
 pub mod identity;
 pub mod index;
 pub mod lanes;
+pub mod map;
 pub mod metrics;
 pub mod source;
 pub mod state;

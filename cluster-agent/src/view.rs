@@ -8,10 +8,11 @@ mod file;
 
 pub use file::{HeldFile, ViewFileError, load, save};
 
+use imbl::OrdMap;
 use sealane_core::identity::FederationId;
-use sealane_core::name::ClusterName;
+use sealane_core::name::{ClusterName, ServiceKey};
 use sealane_core::time::Revision;
-use sealane_core::view::{ExportStatus, Import, Peer, View, ViewItem, ViewKey};
+use sealane_core::view::{ExportStatus, Import, Peer, ViewItem, ViewKey};
 use sealane_proto::convert::field;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::federation::v1::watch_reply::Kind;
@@ -34,7 +35,7 @@ pub enum Origin {
     Store,
 }
 
-/// A view as of a revision.
+/// A view as of a revision. A clone is cheap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
     /// Where it came from.
@@ -44,20 +45,20 @@ pub struct Held {
     /// What the store said that the view covers; part of a resume token.
     pub scope: Vec<u8>,
     /// The items.
-    pub view: View,
+    pub items: OrdMap<ViewKey, ViewItem>,
 }
 
 impl Held {
     /// No view yet.
     #[must_use]
     pub fn nothing() -> Self {
-        let view = View { items: BTreeMap::new() };
-        Held { origin: Origin::Nothing, revision: Revision::default(), scope: Vec::new(), view }
+        let (revision, scope, items) = (Revision::default(), Vec::new(), OrdMap::new());
+        Held { origin: Origin::Nothing, revision, scope, items }
     }
 
     /// The imports.
     pub fn imports(&self) -> impl Iterator<Item = &Arc<Import>> {
-        self.view.items.values().filter_map(|item| match item {
+        self.items.values().filter_map(|item| match item {
             ViewItem::Import(import) => Some(import),
             _ => None,
         })
@@ -65,16 +66,34 @@ impl Held {
 
     /// The peers.
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
-        self.view.items.values().filter_map(|item| match item {
+        self.items.values().filter_map(|item| match item {
             ViewItem::Peer(peer) => Some(peer),
             _ => None,
         })
     }
 
+    /// An import.
+    #[must_use]
+    pub fn import(&self, service: &ServiceKey) -> Option<&Arc<Import>> {
+        match self.items.get(&ViewKey::Import(service.clone())) {
+            Some(ViewItem::Import(import)) => Some(import),
+            _ => None,
+        }
+    }
+
+    /// A peer.
+    #[must_use]
+    pub fn peer(&self, cluster: &ClusterName) -> Option<&Arc<Peer>> {
+        match self.items.get(&ViewKey::Peer(cluster.clone())) {
+            Some(ViewItem::Peer(peer)) => Some(peer),
+            _ => None,
+        }
+    }
+
     /// How an export of this cluster stands.
     #[must_use]
-    pub fn export(&self, service: &sealane_core::name::ServiceKey) -> Option<&Arc<ExportStatus>> {
-        match self.view.items.get(&ViewKey::Export(service.clone())) {
+    pub fn export(&self, service: &ServiceKey) -> Option<&Arc<ExportStatus>> {
+        match self.items.get(&ViewKey::Export(service.clone())) {
             Some(ViewItem::Export(status)) => Some(status),
             _ => None,
         }
@@ -165,7 +184,7 @@ impl Receiver {
             key: Some(key.to_wire()),
             digest: sealane_proto::digest::view_item(item).to_vec(),
         };
-        let held = self.held.view.items.iter().map(digest).collect();
+        let held = self.held.items.iter().map(digest).collect();
         wire::Subscribe { hello: Some(hello::hello(Some(self.federation))), resume: None, held }
     }
 
@@ -239,8 +258,8 @@ impl Receiver {
         next.scope = self.scope.clone().unwrap_or_default();
         for (key, item) in std::mem::take(&mut self.upserts) {
             match item {
-                Some(item) => next.view.items.insert(key, item),
-                None => next.view.items.remove(&key),
+                Some(item) => next.items.insert(key, item),
+                None => next.items.remove(&key),
             };
         }
         self.held = Arc::new(next);

@@ -36,6 +36,8 @@ pub struct Writer {
     _lock: File,
     written: BTreeMap<String, String>,
     foreign: BTreeSet<String>,
+    /// What is not known to be as it should: at first everything that was found, later what failed or is in the way.
+    pending: BTreeSet<String>,
     transitions: Transitions,
 }
 
@@ -51,6 +53,7 @@ impl Writer {
             _lock: lock(out)?,
             written: BTreeMap::new(),
             foreign: BTreeSet::new(),
+            pending: BTreeSet::new(),
             transitions: Transitions::default(),
         };
         for folder in FOLDERS {
@@ -74,6 +77,7 @@ impl Writer {
         match fs::read_to_string(path) {
             Ok(text) if text.starts_with(MARK) => {
                 self.transitions.learn(&relative, &text);
+                self.pending.insert(relative.clone());
                 self.written.insert(relative, text);
             }
             _ => {
@@ -95,23 +99,31 @@ impl Writer {
         self.written.len()
     }
 
-    /// Brings the directory to what it should be. Says where files of others stand in the way.
+    /// Brings the directory to what it should be, where these paths and those of former failures are concerned. Says
+    /// where files of others stand in the way.
     ///
     /// # Errors
     /// When a step fails; the others are done all the same, and this one is tried again the next time.
-    pub fn apply(&mut self, desired: &Output) -> Result<Vec<String>, WriteError> {
+    pub fn apply(
+        &mut self,
+        desired: &Output,
+        mut touched: BTreeSet<String>,
+    ) -> Result<Vec<String>, WriteError> {
+        touched.append(&mut self.pending);
         let mut in_the_way = Vec::new();
         let mut first_error = None;
-        for action in diff(&self.written.clone(), desired) {
-            let done = match action {
+        for action in diff(&touched, &self.written, desired) {
+            let (path, done) = match action {
                 Action::Write(path, _) if self.is_foreign(path) => {
                     in_the_way.push(path.to_owned());
-                    Ok(())
+                    self.pending.insert(path.to_owned());
+                    continue;
                 }
-                Action::Write(path, text) => self.write(path, text),
-                Action::Remove(path) => self.remove(path),
+                Action::Write(path, text) => (path, self.write(path, text)),
+                Action::Remove(path) => (path, self.remove(path)),
             };
             if let Err(error) = done {
+                self.pending.insert(path.to_owned());
                 first_error.get_or_insert(error);
             }
         }
@@ -204,7 +216,10 @@ mod tests {
         fs::write(folder.join("n.b.yaml"), "mine").unwrap();
         fs::write(folder.join(".sealane-n.a.yaml"), "half").unwrap();
         let desired = output(&[("serviceimports/n.a.yaml", "a: 1\n"), ("serviceimports/n.b.yaml", "b: 1\n")]);
-        assert_eq!(writer.apply(&desired).unwrap(), ["serviceimports/n.b.yaml"]);
+        assert_eq!(
+            writer.apply(&desired, desired.keys().cloned().collect()).unwrap(),
+            ["serviceimports/n.b.yaml"]
+        );
         assert_eq!(names(directory.path()), ["foreign.yaml", "n.a.yaml", "n.b.yaml"]);
         assert_eq!(fs::read_to_string(folder.join("n.b.yaml")).unwrap(), "mine");
 
@@ -213,9 +228,11 @@ mod tests {
         drop(writer);
         let mut again = Writer::open(directory.path()).unwrap();
         assert_eq!(again.files(), 1, "what a former run wrote is known");
-        again.apply(&Output::new()).unwrap();
+        again.apply(&Output::new(), BTreeSet::new()).unwrap();
         assert_eq!(names(directory.path()), ["foreign.yaml", "n.b.yaml"]);
         fs::remove_file(folder.join("n.b.yaml")).unwrap();
-        assert_eq!(again.apply(&desired).unwrap(), Vec::<String>::new(), "the way is free");
+        let all = || desired.keys().cloned().collect();
+        assert_eq!(again.apply(&desired, all()).unwrap(), Vec::<String>::new(), "the way is free");
+        assert_eq!(names(directory.path()), ["foreign.yaml", "n.a.yaml", "n.b.yaml"]);
     }
 }

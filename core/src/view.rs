@@ -23,8 +23,8 @@ pub enum ViewKey {
     Peer(ClusterName),
 }
 
-/// One item of a view.
-#[derive(Debug, Clone, PartialEq)]
+/// One item of a view. Shared items compare as fast as their pointers do.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewItem {
     /// See [`ViewKey::Import`].
     Import(Arc<Import>),
@@ -35,7 +35,7 @@ pub enum ViewItem {
 }
 
 /// A view: every item by its key.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
     /// The items.
     pub items: BTreeMap<ViewKey, ViewItem>,

@@ -133,7 +133,7 @@ mod tests {
         let inbound = Inbound { service: service.clone(), importers: BTreeSet::new(), ports, tls };
         Snapshot {
             cluster: Some(ClusterName::parse("us").unwrap()),
-            inbound: BTreeMap::from([(service, Arc::new(inbound))]),
+            inbound: imbl::OrdMap::from_iter([(service, Arc::new(inbound))]),
             ..Snapshot::default()
         }
     }

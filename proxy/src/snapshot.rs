@@ -5,6 +5,7 @@
 use crate::balance::Health;
 use crate::detect::Speaks;
 use arc_swap::ArcSwap;
+use imbl::OrdMap;
 use sealane_core::endpoint::GatewayAddress;
 use sealane_core::identity::SpiffeId;
 use sealane_core::name::{ClusterName, EndpointId, ServiceKey, TrustDomain};
@@ -19,7 +20,8 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Everything the agent told us, made ready for use.
+/// Everything the agent told us, made ready for use. Maps share structure with the former one's: a change costs what
+/// changed.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// The agent's version of it.
@@ -29,15 +31,15 @@ pub(crate) struct Snapshot {
     /// Our own cluster, once known.
     pub(crate) cluster: Option<ClusterName>,
     /// Imports.
-    pub(crate) outbound: BTreeMap<ServiceKey, Arc<Outbound>>,
+    pub(crate) outbound: OrdMap<ServiceKey, Arc<Outbound>>,
     /// What we serve.
-    pub(crate) inbound: BTreeMap<ServiceKey, Arc<Inbound>>,
+    pub(crate) inbound: OrdMap<ServiceKey, Arc<Inbound>>,
     /// Clusters that we talk with.
-    pub(crate) peers: BTreeMap<ClusterName, Arc<Peer>>,
+    pub(crate) peers: OrdMap<ClusterName, Arc<Peer>>,
     /// For connections that end here without a service (probes): any known cluster may come.
     pub(crate) probe_tls: Option<Arc<rustls::ServerConfig>>,
-    /// The imports' own addresses.
-    pub(crate) by_address: BTreeMap<IpAddr, ServiceKey>,
+    /// The imports' own addresses, with their ports.
+    pub(crate) by_socket: OrdMap<SocketAddr, ServiceKey>,
 }
 
 /// A cluster that we talk with.
@@ -221,6 +223,14 @@ impl fmt::Display for Via {
     }
 }
 
+impl Outbound {
+    /// Its own addresses, with its ports.
+    pub(crate) fn sockets(&self) -> BTreeSet<SocketAddr> {
+        let ports = || self.ports.keys().copied();
+        self.addresses.iter().flat_map(|ip| ports().map(|port| SocketAddr::new(*ip, port))).collect()
+    }
+}
+
 impl Snapshot {
     /// Whether any configuration has come.
     pub(crate) fn configured(&self) -> bool {
@@ -229,8 +239,7 @@ impl Snapshot {
 
     /// The import that an address and port belong to.
     pub(crate) fn import_at(&self, address: SocketAddr) -> Option<&Arc<Outbound>> {
-        let outbound = self.outbound.get(self.by_address.get(&address.ip())?)?;
-        outbound.ports.contains_key(&address.port()).then_some(outbound)
+        self.outbound.get(self.by_socket.get(&address)?)
     }
 }
 

@@ -4,9 +4,15 @@
 //! as its bytes come in large pieces, it goes through a pipe by `splice(2)`, in the kernel; small messages are cheaper
 //! copied, however many they are. Pipes are pooled and bounded; a direction without one, or a kernel that refuses, goes
 //! on copying. A direction at rest holds neither buffer nor pipe.
+//!
+//! A stream that goes on and on is taken in larger pieces yet: the socket is then not ready before some hundred KiB have
+//! come, for at most a millisecond or two.
+
+mod low_water;
 
 use crate::connections::Traffic;
 use crate::wire::Lent;
+use low_water::LowWater;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::future::poll_fn;
 use std::io;
@@ -15,6 +21,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -28,6 +35,13 @@ const PIPE_SIZE: usize = 1024 * 1024;
 const FALLBACK_PIPE_SIZE: usize = 256 * 1024;
 /// The most idle pipes that are kept.
 const KEPT: usize = 64;
+
+/// What a direction moves in large pieces before it is a stream, of which larger pieces yet are waited for.
+const STREAM: usize = 1024 * 1024;
+/// A stream's pieces, in bytes: the larger, the less each costs.
+const AT_LEAST: i32 = 256 * 1024;
+/// How long a smaller piece of a stream may wait for more, its last one too. (The clock ticks in milliseconds.)
+const LONGEST_WAIT: Duration = Duration::from_millis(1);
 
 /// Which way bytes count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,12 +171,12 @@ async fn one_way(
         Way::Received => traffic.received(n),
     };
     let mut moved = 0u64;
-    let (mut may_splice, mut large) = (pipes.limit > 0, false);
+    let (mut may_splice, mut large, mut streak) = (pipes.limit > 0, false, 0);
     loop {
         if may_splice && large && moved >= COPY_FIRST {
             from.readable().await?;
             if let Some(loan) = pipes.borrow() {
-                match spliced(from.as_ref(), to.as_ref(), loan, &count).await? {
+                match spliced(from.as_ref(), to.as_ref(), loan, &mut streak, &count).await? {
                     Spliced::Ended => break,
                     // Nothing at all says nothing: the copy before had taken what there was.
                     Spliced::Idle(run) => large = run == 0 || run >= LARGE,
@@ -181,6 +195,7 @@ async fn one_way(
         to.write_all(&buffer[..n]).await?;
         moved += n as u64;
         large = n >= LARGE;
+        streak = 0;
         count(n);
     }
     match to.shutdown().await {
@@ -219,42 +234,69 @@ async fn spliced(
     from: &TcpStream,
     to: &TcpStream,
     loan: Loan<'_>,
+    streak: &mut usize,
     count: &impl Fn(usize),
 ) -> io::Result<Spliced> {
     let Some(pipe) = &loan.pipe else { return Ok(Spliced::Refused) };
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    let mut run = 0;
+    // The pipe is empty when this is called, so "would block" speaks of the socket alone.
+    let fill = || splice(from, None, &pipe.write, None, pipe.size, flags).map_err(io::Error::from);
+    let mut low_water = LowWater::of(from);
+    // What was moved, and what since the last wait.
+    let (mut run, mut since) = (0, 0);
+    // Whether the socket said that it is ready. What waits below a raised mark it does not tell of.
+    let mut told = true;
     loop {
-        // The pipe is empty here, so "would block" speaks of the socket alone.
-        let filled = from.try_io(Interest::READABLE, || {
-            splice(from, None, &pipe.write, None, pipe.size, flags).map_err(io::Error::from)
-        });
-        let mut left = match filled {
+        let filled = if told { from.try_io(Interest::READABLE, fill) } else { fill() };
+        match filled {
             Ok(0) => {
                 loan.give_back();
                 return Ok(Spliced::Ended);
             }
-            Ok(n) => n,
+            Ok(n) => {
+                (run, since, *streak) = (run + n, since + n, *streak + n);
+                drain(&pipe.read, to, n, flags, count).await?;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                loan.give_back();
-                return Ok(Spliced::Idle(run));
+                if low_water.raised() && !told && since < AT_LEAST as usize {
+                    // The stream pauses. What came before the mark was taken back is looked for once more.
+                    low_water.lower();
+                    *streak = 0;
+                    continue;
+                }
+                if *streak < STREAM || (!low_water.raised() && low_water.raise(AT_LEAST).is_err()) {
+                    loan.give_back();
+                    return Ok(Spliced::Idle(run));
+                }
+                since = 0;
+                told = tokio::time::timeout(LONGEST_WAIT, from.readable()).await.is_ok();
             }
             Err(error) if run == 0 && refused(&error) => return Ok(Spliced::Refused),
             Err(error) => return Err(error),
-        };
-        run += left;
-        while left > 0 {
-            let write = || splice(&pipe.read, None, to, None, left, flags).map_err(io::Error::from);
-            let n = to.async_io(Interest::WRITABLE, write).await?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            left -= n;
-            count(n);
         }
         // A saturated pair of sockets is ready for ever: others of this worker must get their turn.
         tokio::task::coop::consume_budget().await;
     }
+}
+
+/// Moves what is in a pipe to its socket.
+async fn drain(
+    pipe: &OwnedFd,
+    to: &TcpStream,
+    mut left: usize,
+    flags: SpliceFlags,
+    count: &impl Fn(usize),
+) -> io::Result<()> {
+    while left > 0 {
+        let write = || splice(pipe, None, to, None, left, flags).map_err(io::Error::from);
+        let n = to.async_io(Interest::WRITABLE, write).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        left -= n;
+        count(n);
+    }
+    Ok(())
 }
 
 fn refused(error: &io::Error) -> bool {

@@ -3,8 +3,8 @@
 use crate::addresses::Addresses;
 use crate::ca::Ca;
 use crate::catalog::{Catalog, Own};
-use crate::config::{Common, Inputs, LaneEvent, addressed};
-use crate::desired;
+use crate::config::{Changed, Common, Inputs, LaneEvent};
+use crate::desired::{Desired, Sources};
 use crate::identity::Grants;
 use crate::index::{Index, Touched};
 use crate::lanes::{Lanes, Verdicts};
@@ -97,23 +97,17 @@ pub(super) async fn make_common(
     stop: CancellationToken,
 ) {
     loop {
-        let made = inputs.make(&mut addresses, published.borrow().as_deref());
-        let retry = match made {
-            Some(Ok(common)) => {
-                published.send_if_modified(|now| {
-                    let differs = now.as_deref() != Some(&common);
-                    if differs {
-                        *now = Some(Arc::new(common));
-                    }
-                    differs
-                });
+        let before = published.borrow().clone();
+        let retry = match inputs.make(&mut addresses, &before.unwrap_or_default()) {
+            Ok(Some(common)) => {
+                published.send_replace(Some(Arc::new(common)));
                 false
             }
-            Some(Err(error)) => {
+            Ok(None) => false,
+            Err(error) => {
                 tracing::error!(error = %error, "can not keep the addresses of imports; nothing new is handed out");
                 true
             }
-            None => false,
         };
         let changed = tokio::select! {
             () = stop.cancelled() => return,
@@ -129,25 +123,24 @@ pub(super) async fn make_common(
 }
 
 impl CommonInputs {
+    /// `None` when nothing differs, or not all is known yet.
     fn make(
         &mut self,
         addresses: &mut Addresses,
-        before: Option<&Common>,
-    ) -> Option<Result<Common, crate::addresses::AddressError>> {
+        before: &Common,
+    ) -> Result<Option<Common>, crate::addresses::AddressError> {
         let held = self.held.borrow_and_update().clone();
         let catalog = self.catalog.borrow_and_update().clone();
         let verdicts = self.verdicts.borrow_and_update().clone();
-        let catalog = catalog?;
+        let Some(catalog) = catalog else { return Ok(None) };
         if held.origin == Origin::Nothing {
-            return None;
+            return Ok(None);
         }
-        if let Err(error) = addresses.assign(addressed(&held)) {
-            return Some(Err(error));
-        }
-        let nothing = Common::default();
-        let inputs =
-            Inputs { own: &self.own, held: &held, catalog: &catalog, verdicts: &verdicts, addresses };
-        Some(Ok(Common::make(&inputs, before.unwrap_or(&nothing))))
+        let inputs = Inputs { own: &self.own, held: &held, catalog: &catalog, verdicts: &verdicts };
+        let mut changed = Changed::since(before, &inputs);
+        let given = addresses.follow(changed.addressed(&held))?;
+        changed.readdressed(given);
+        Ok(before.next(&inputs, &changed, addresses))
     }
 }
 
@@ -165,18 +158,20 @@ pub(super) async fn write_output(
     status: Arc<Status>,
     stop: CancellationToken,
 ) {
+    let mut desired = Desired::default();
     loop {
         let held = inputs.held.borrow_and_update().clone();
         let refused = inputs.refused.borrow_and_update().clone();
         let common = inputs.common.borrow_and_update().clone();
         let mut retry = None;
         if let Some(common) = common {
+            let sources = Sources { common, exports: held.items.clone(), refused };
             let task = tokio::task::spawn_blocking(move || {
-                let result = write_once(&mut writer, &held, &common, &refused);
-                (writer, result)
+                let result = write_once(&mut writer, &mut desired, sources);
+                (writer, desired, result)
             });
             let result;
-            (writer, result) = match task.await {
+            (writer, desired, result) = match task.await {
                 Ok(done) => done,
                 Err(error) => {
                     tracing::error!(%error, "writing the output panicked");
@@ -199,22 +194,9 @@ pub(super) async fn write_output(
     }
 }
 
-fn write_once(
-    writer: &mut Writer,
-    held: &Held,
-    common: &Common,
-    refused: &BTreeMap<ServiceKey, Refusal>,
-) -> Result<Vec<String>, String> {
-    let inputs = desired::Inputs {
-        held,
-        common,
-        catalog: &common.catalog,
-        refused,
-        transitions: writer.transitions(),
-        now: clock::now(),
-    };
-    let output = desired::desired(&inputs).map_err(|e| e.to_string())?;
-    writer.apply(&output).map_err(|e| e.to_string())
+fn write_once(writer: &mut Writer, desired: &mut Desired, sources: Sources) -> Result<Vec<String>, String> {
+    let touched = desired.follow(sources, writer.transitions(), clock::now()).map_err(|e| e.to_string())?;
+    writer.apply(desired.output(), touched).map_err(|e| e.to_string())
 }
 
 /// Says how writing went; `Some` when it should be tried again.

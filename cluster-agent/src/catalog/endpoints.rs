@@ -9,7 +9,7 @@ use sealane_core::service::{ExportSpec, IpFamily};
 use std::collections::BTreeMap;
 
 /// An endpoint with what stands behind it in this cluster.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     /// The endpoint, as other clusters learn of it.
     pub endpoint: Endpoint,

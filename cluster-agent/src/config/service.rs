@@ -3,7 +3,7 @@
 //! Law: a proxy gets what its certificate entitles it to. A change that is none for it sends nothing; one that takes
 //! its time gets the latest values when it is ready for more, so a slow proxy costs one delta.
 
-use super::{Common, Slice, delta, gateway, sidecar, wire as convert};
+use super::{Common, Role, Told, wire as convert};
 use crate::catalog::Own;
 use crate::index::{Index, PodKey};
 use crate::lanes::{Probe, Reporter};
@@ -88,12 +88,6 @@ pub struct ConfigService {
     pub stop: CancellationToken,
     /// Numbers the connections.
     pub connections: Arc<AtomicU64>,
-}
-
-#[derive(Debug, Clone)]
-enum Role {
-    Sidecar(Option<PodKey>),
-    Gateway,
 }
 
 #[derive(Debug)]
@@ -230,7 +224,8 @@ impl ConfigService {
             return Ok(());
         }
         let mut common = self.common.clone();
-        let mut sent: Option<(Slice, Revision)> = None;
+        let mut told = Told::default();
+        let mut sent: Option<Revision> = None;
         let mut version = 0;
         loop {
             // Room first, values after: what is sent is the latest there is.
@@ -238,15 +233,9 @@ impl ConfigService {
             let Ok(now) = common.wait_for(Option::is_some).await.map(|c| c.clone()) else { return Ok(()) };
             let Some(now) = now else { return Ok(()) };
             self.entitled(&proxy.spiffe_id, &proxy.role).or_else(pod_may_be_gone)?;
-            let slice = match &proxy.role {
-                Role::Gateway => gateway(&now),
-                Role::Sidecar(pod) => sidecar(&now, pod.as_ref()),
-            };
-            let nothing = Slice::new();
-            let (upserts, deletes) = delta(sent.as_ref().map_or(&nothing, |(slice, _)| slice), &slice);
+            let (upserts, deletes) = told.tell(&proxy.role, &now);
             // A revision that changed nothing here is told too: whoever asks a proxy how far it is gets the truth.
-            let further = sent.as_ref().is_none_or(|(_, revision)| *revision != now.revision);
-            if further || !upserts.is_empty() || !deletes.is_empty() {
+            if sent != Some(now.revision) || !upserts.is_empty() || !deletes.is_empty() {
                 version += 1;
                 self.status.proxy_sent(proxy.id, version);
                 room.send(Ok(reply(Reply::Delta(wire::ProxyDelta {
@@ -256,7 +245,7 @@ impl ConfigService {
                     upserts: upserts.iter().map(convert::item).collect(),
                     deletes: deletes.iter().map(convert::key).collect(),
                 }))));
-                sent = Some((slice, now.revision));
+                sent = Some(now.revision);
             } else {
                 drop(room);
             }

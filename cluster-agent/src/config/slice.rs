@@ -1,8 +1,9 @@
-//! One proxy's configuration, and the difference between two of them. Pure.
+//! One proxy's part of what all share, and how it changes. Pure.
 
 use super::{Common, Inbound, InboundPort, InboundTarget, Outbound, TrustedPeer};
 use crate::catalog::{Backend, Shard};
 use crate::index::PodKey;
+use crate::map::{self, Shared};
 use sealane_core::name::{ClusterName, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,49 +30,97 @@ pub enum Item {
     Peer(Arc<TrustedPeer>),
 }
 
-impl Item {
-    fn same(&self, other: &Item) -> bool {
-        match (self, other) {
-            (Item::Outbound(a), Item::Outbound(b)) => Arc::ptr_eq(a, b) || a == b,
-            (Item::Inbound(a), Item::Inbound(b)) => Arc::ptr_eq(a, b) || a == b,
-            (Item::Peer(a), Item::Peer(b)) => Arc::ptr_eq(a, b) || a == b,
-            _ => false,
+/// What a proxy is to its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It serves every export, with every endpoint.
+    Gateway,
+    /// It carries every import, and serves the exports that its pod backs, where it has one.
+    Sidecar(Option<PodKey>),
+}
+
+/// What one proxy was told: as a whole it is its role's part of [`Common`].
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    common: Arc<Common>,
+    /// What a sidecar serves: of each service its own pod alone.
+    own: BTreeMap<ServiceKey, Inbound>,
+}
+
+impl Told {
+    /// Tells a proxy the latest: what to put, and what to drop, in the order of keys.
+    pub fn tell(&mut self, role: &Role, now: &Arc<Common>) -> (Vec<Item>, Vec<ItemKey>) {
+        let before = std::mem::replace(&mut self.common, now.clone());
+        let mut delta = Delta::default();
+        match role {
+            Role::Gateway => delta.shared(&before.inbound, &now.inbound, ItemKey::Inbound, Item::Inbound),
+            Role::Sidecar(pod) => {
+                delta.shared(&before.outbound, &now.outbound, ItemKey::Outbound, Item::Outbound);
+                if let Some(pod) = pod {
+                    self.serve(pod, &before, now, &mut delta);
+                }
+            }
+        }
+        delta.shared(&before.peers, &now.peers, ItemKey::Peer, Item::Peer);
+        (delta.upserts, delta.deletes)
+    }
+
+    fn serve(&mut self, pod: &PodKey, before: &Common, now: &Common, delta: &mut Delta) {
+        let exports = map::changed(&before.inbound, &now.inbound);
+        let shards = map::changed(&before.catalog.shards, &now.catalog.shards);
+        let changed: BTreeSet<&ServiceKey> = exports.chain(shards).collect();
+        for service in changed {
+            let made = backed(now, service, pod);
+            let told = self.own.get(service);
+            match made {
+                Some(made) if told == Some(&made) => {}
+                Some(made) => {
+                    delta.upserts.push(Item::Inbound(Arc::new(made.clone())));
+                    self.own.insert(service.clone(), made);
+                }
+                None => {
+                    if self.own.remove(service).is_some() {
+                        delta.deletes.push(ItemKey::Inbound(service.clone()));
+                    }
+                }
+            }
         }
     }
 }
 
-/// A proxy's whole configuration.
-pub type Slice = BTreeMap<ItemKey, Item>;
-
-/// A gateway's: every export with every endpoint, and every cluster.
-#[must_use]
-pub fn gateway(common: &Common) -> Slice {
-    let inbound = common.inbound.iter().map(|(k, v)| (ItemKey::Inbound(k.clone()), Item::Inbound(v.clone())));
-    inbound.chain(peers(common)).collect()
-}
-
-/// A sidecar's: every import, every cluster, and the exports that its pod backs.
-#[must_use]
-pub fn sidecar(common: &Common, pod: Option<&PodKey>) -> Slice {
-    let outbound =
-        common.outbound.iter().map(|(k, v)| (ItemKey::Outbound(k.clone()), Item::Outbound(v.clone())));
-    let mut slice: Slice = outbound.chain(peers(common)).collect();
-    let Some(pod) = pod else { return slice };
+/// What a pod's own sidecar serves of a service; `None` when the pod does not back it.
+fn backed(common: &Common, service: &ServiceKey, pod: &PodKey) -> Option<Inbound> {
+    let whole = common.inbound.get(service)?;
+    let shard = common.catalog.shards.get(service)?;
     let backed = |b: &Backend| b.pod.as_ref() == Some(pod);
-    for (service, shard) in &common.catalog.shards {
-        let Some(whole) = common.inbound.get(service) else { continue };
-        if !shard.backends.values().any(backed) {
-            continue;
-        }
-        if let Some(own) = inbound(service, shard, whole.importers.clone(), backed) {
-            slice.insert(ItemKey::Inbound(service.clone()), Item::Inbound(Arc::new(own)));
-        }
+    if !shard.backends.values().any(backed) {
+        return None;
     }
-    slice
+    inbound(service, shard, whole.importers.clone(), backed)
 }
 
-fn peers(common: &Common) -> impl Iterator<Item = (ItemKey, Item)> {
-    common.peers.iter().map(|(k, v)| (ItemKey::Peer(k.clone()), Item::Peer(v.clone())))
+#[derive(Default)]
+struct Delta {
+    upserts: Vec<Item>,
+    deletes: Vec<ItemKey>,
+}
+
+impl Delta {
+    /// What differs between two maps that all proxies of a role share.
+    fn shared<K: Ord + Clone, V: Eq>(
+        &mut self,
+        before: &Shared<K, V>,
+        now: &Shared<K, V>,
+        key: impl Fn(K) -> ItemKey,
+        item: impl Fn(Arc<V>) -> Item,
+    ) {
+        for changed in map::changed(before, now) {
+            match now.get(changed) {
+                Some(value) => self.upserts.push(item(value.clone())),
+                None => self.deletes.push(key(changed.clone())),
+            }
+        }
+    }
 }
 
 /// What is admitted for a shard; `None` for one that exports nothing.
@@ -103,13 +152,4 @@ pub(super) fn inbound(
             .collect(),
     });
     Some(Inbound { service: service.clone(), ports: ports.collect(), importers })
-}
-
-/// What brings a proxy from one configuration to another: what to put, and what to drop.
-#[must_use]
-pub fn delta(before: &Slice, after: &Slice) -> (Vec<Item>, Vec<ItemKey>) {
-    let differs = |(key, item): &(&ItemKey, &Item)| before.get(*key).is_none_or(|old| !old.same(item));
-    let upserts = after.iter().filter(differs).map(|(_, item)| item.clone()).collect();
-    let deletes = before.keys().filter(|key| !after.contains_key(*key)).cloned().collect();
-    (upserts, deletes)
 }

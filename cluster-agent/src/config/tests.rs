@@ -6,7 +6,8 @@ use sealane_core::endpoint::{Endpoint, GatewayHost, Locality};
 use sealane_core::identity::ClusterId;
 use sealane_core::service::{Export, ExportSpec, InternalTrafficPolicy, Port, Protocol, SessionAffinity};
 use sealane_core::time::Millis;
-use sealane_core::view::{Candidate, ExportStatus, Path, Peer, Standing, View, ViewItem, ViewKey};
+use sealane_core::view::{Candidate, ExportStatus, Path, Peer, Standing};
+use std::collections::BTreeMap;
 
 pub(crate) fn name<T: std::str::FromStr<Err = sealane_core::name::NameError>>(text: &str) -> T {
     text.parse().unwrap()
@@ -142,7 +143,7 @@ pub(crate) fn held(index: u64, items: Vec<ViewItem>) -> Held {
     };
     let items = items.into_iter().map(|i| (key(&i), i)).collect();
     let revision = Revision { generation: 1, index };
-    Held { origin: Origin::Store, revision, scope: vec![], view: View { items } }
+    Held { origin: Origin::Store, revision, scope: vec![], items }
 }
 
 pub(crate) fn exported(service: &str, importers: &[&str]) -> ViewItem {
@@ -171,11 +172,20 @@ impl World {
         World { held, catalog, verdicts: Verdicts::new(), _directory: directory, addresses }
     }
 
+    /// What is made next; the former one when nothing differs.
     pub(crate) fn make(&mut self, before: &Common) -> Common {
-        self.addresses.assign(addressed(&self.held)).unwrap();
-        let (own, addresses) = (own(), &self.addresses);
-        let World { held, catalog, verdicts, .. } = &*self;
-        Common::make(&Inputs { own: &own, held, catalog, verdicts, addresses }, before)
+        let own = own();
+        let World { held, catalog, verdicts, addresses, .. } = self;
+        let verdicts = Arc::new(verdicts.clone());
+        let inputs = Inputs { own: &own, held, catalog, verdicts: &verdicts };
+        let mut changed = Changed::since(before, &inputs);
+        changed.readdressed(addresses.follow(changed.addressed(held)).unwrap());
+        let next = before.next(&inputs, &changed, addresses).unwrap_or_else(|| before.clone());
+        let all = Changed::since(&Common::default(), &inputs);
+        let anew = Common::default().next(&inputs, &all, addresses).unwrap_or_default();
+        assert_eq!(next.outbound, anew.outbound, "what follows is what is made anew");
+        assert_eq!((&next.inbound, &next.peers), (&anew.inbound, &anew.peers));
+        next
     }
 }
 
@@ -207,35 +217,67 @@ fn each_proxy_gets_its_part_and_nothing_when_that_did_not_change() {
         view,
         catalog(&[("shop/cart", shard(&["cart-0", "cart-1"])), ("shop/x", shard(&["x-0"]))]),
     );
-    let first = world.make(&Common::default());
-    let whole = sidecar(&first, Some(&pod("cart-0")));
-    let keys: Vec<ItemKey> = whole.keys().cloned().collect();
+    let first = Arc::new(world.make(&Common::default()));
+    let (cart, nobody) = (Role::Sidecar(Some(pod("cart-0"))), Role::Sidecar(None));
+    let mut sidecar = Told::default();
+    let (whole, deletes) = sidecar.tell(&cart, &first);
     let peers = [ItemKey::Peer(name("east")), ItemKey::Peer(name("west"))];
     let mut expected = vec![ItemKey::Outbound(name("shop/web")), ItemKey::Inbound(name("shop/cart"))];
     expected.extend(peers.clone());
-    assert_eq!(keys, expected);
-    let Item::Inbound(inbound) = &whole[&ItemKey::Inbound(name("shop/cart"))] else { panic!() };
+    assert_eq!((keys(&whole), deletes), (expected, vec![]));
+    let Item::Inbound(inbound) = &whole[1] else { panic!() };
     assert_eq!(inbound.importers, BTreeSet::from([name("east"), name("west")]));
     assert_eq!(inbound.ports[0].targets.len(), 1, "its own pod and no other");
-    let at_gateway = gateway(&first);
+    let mut gateway = Told::default();
     let mut expected = vec![ItemKey::Inbound(name("shop/cart")), ItemKey::Inbound(name("shop/x"))];
     expected.extend(peers);
-    assert_eq!(at_gateway.keys().cloned().collect::<Vec<_>>(), expected);
-    assert_eq!(sidecar(&first, None).len(), 3, "a client alone");
+    assert_eq!(keys(&gateway.tell(&Role::Gateway, &first).0), expected);
+    assert_eq!(Told::default().tell(&nobody, &first).0.len(), 3, "a client alone");
 
     // The same again at a later revision, and a change that is another pod's.
     world.held = held(2, vec![web, exported("shop/cart", &["west"]), peer("west")]);
     world.catalog =
         catalog(&[("shop/cart", shard(&["cart-0", "cart-1"])), ("shop/x", shard(&["x-0", "x-1"]))]);
-    let second = world.make(&first);
-    assert_eq!(delta(&whole, &sidecar(&second, Some(&pod("cart-0")))), (vec![], vec![]));
-    let (upserts, deletes) = delta(&at_gateway, &gateway(&second));
-    assert_eq!((upserts.len(), deletes), (1, vec![]));
-    assert!(Arc::ptr_eq(&first.outbound[&name("shop/web")], &second.outbound[&name("shop/web")]));
+    let second = Arc::new(world.make(&first));
+    assert_eq!(sidecar.tell(&cart, &second), (vec![], vec![]));
+    let (upserts, deletes) = gateway.tell(&Role::Gateway, &second);
+    assert_eq!((keys(&upserts), deletes), (vec![ItemKey::Inbound(name("shop/x"))], vec![]));
+    assert!(Arc::ptr_eq(
+        &first.outbound[&name::<ServiceKey>("shop/web")],
+        &second.outbound[&name::<ServiceKey>("shop/web")]
+    ));
+
+    // Its own pod is replaced by another, and comes back.
+    world.catalog = catalog(&[("shop/cart", shard(&["cart-1"])), ("shop/x", shard(&["x-0"]))]);
+    let third = Arc::new(world.make(&second));
+    assert_eq!(sidecar.tell(&cart, &third), (vec![], vec![ItemKey::Inbound(name("shop/cart"))]));
+    let (upserts, deletes) = sidecar.tell(&cart, &second);
+    assert_eq!((keys(&upserts), deletes), (vec![ItemKey::Inbound(name("shop/cart"))], vec![]));
 
     // Un-exporting bites at once, whatever the view still says.
     world.catalog = catalog(&[("shop/x", shard(&["x-0"]))]);
-    let third = world.make(&second);
-    let (upserts, deletes) = delta(&whole, &sidecar(&third, Some(&pod("cart-0"))));
-    assert_eq!((upserts, deletes), (vec![], vec![ItemKey::Inbound(name("shop/cart"))]));
+    let fourth = Arc::new(world.make(&second));
+    assert_eq!(sidecar.tell(&cart, &fourth), (vec![], vec![ItemKey::Inbound(name("shop/cart"))]));
+}
+
+fn keys(items: &[Item]) -> Vec<ItemKey> {
+    let key = |item: &Item| match item {
+        Item::Outbound(o) => ItemKey::Outbound(o.import.service.clone()),
+        Item::Inbound(i) => ItemKey::Inbound(i.service.clone()),
+        Item::Peer(p) => ItemKey::Peer(p.name.clone()),
+    };
+    items.iter().map(key).collect()
+}
+
+#[test]
+fn a_lane_that_turns_reaches_every_import_behind_it() {
+    let items = vec![ViewItem::Import(import("shop/web", vec![direct("west", Tier::Remote)])), peer("west")];
+    let mut world = World::new(held(1, items), catalog(&[]));
+    let up = world.make(&Common::default());
+    world.verdicts = Verdicts::from([(name("west"), (LaneVerdict::Down, None))]);
+    let down = world.make(&up);
+    assert_eq!(tiers(&down.outbound[&name::<ServiceKey>("shop/web")].import), [("west", Tier::Avoided)]);
+    world.verdicts = Verdicts::from([(name("west"), (LaneVerdict::Up, None))]);
+    let again = world.make(&down);
+    assert_eq!(tiers(&again.outbound[&name::<ServiceKey>("shop/web")].import), [("west", Tier::Remote)]);
 }

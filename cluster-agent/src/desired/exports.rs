@@ -1,13 +1,13 @@
 //! ServiceExports with their conditions. The spec is not repeated: it is the author's.
 
-use super::Inputs;
 use super::condition::{Condition, Draft};
 use super::imports::Metadata;
+use super::{Sources, Stamps};
 use crate::catalog::{Shard, validity};
 use sealane_core::command::RefusalCode;
 use sealane_core::name::ServiceKey;
 use sealane_core::service::Invalid;
-use sealane_core::view::{Conflict, ExportStatus};
+use sealane_core::view::{Conflict, ExportStatus, ViewItem, ViewKey};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -26,18 +26,22 @@ struct ExportConditions {
 }
 
 pub(super) fn service_export(
-    inputs: &Inputs<'_>,
+    sources: &Sources,
     service: &ServiceKey,
     shard: &Shard,
     path: &str,
+    stamps: Stamps<'_>,
 ) -> ServiceExport {
-    let status = inputs.held.export(service).map(AsRef::as_ref);
+    let status = match sources.exports.get(&ViewKey::Export(service.clone())) {
+        Some(ViewItem::Export(status)) => Some(status.as_ref()),
+        _ => None,
+    };
     let drafts = [
         Some(valid(service, shard)),
-        Some(ready(inputs, service, shard, status)),
+        Some(ready(sources, service, shard, status)),
         status.filter(|_| validity(shard).is_ok()).map(|s| conflict(&s.conflicts)),
     ];
-    let stamp = |draft| inputs.transitions.stamp(path, draft, shard.generation, inputs.now);
+    let stamp = |draft| stamps.transitions.stamp(path, draft, shard.generation, stamps.now);
     ServiceExport {
         api_version: "multicluster.x-k8s.io/v1beta1",
         kind: "ServiceExport",
@@ -66,11 +70,11 @@ fn valid(service: &ServiceKey, shard: &Shard) -> Draft {
     }
 }
 
-fn ready(inputs: &Inputs<'_>, service: &ServiceKey, shard: &Shard, status: Option<&ExportStatus>) -> Draft {
+fn ready(sources: &Sources, service: &ServiceKey, shard: &Shard, status: Option<&ExportStatus>) -> Draft {
     if validity(shard).is_err() {
         return draft("Ready", "False", "Pending", "the export is not valid".to_owned());
     }
-    if let Some(refusal) = inputs.refused.get(service) {
+    if let Some(refusal) = sources.refused.get(service) {
         return draft("Ready", "False", "Failed", refusal.message.clone());
     }
     match status.map(|s| &s.ready) {

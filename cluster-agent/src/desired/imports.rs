@@ -1,7 +1,7 @@
 //! ServiceImports (`multicluster.x-k8s.io/v1beta1`).
 
 use super::condition::{Condition, Draft};
-use super::{Inputs, MANAGER};
+use super::{MANAGER, Stamps};
 use crate::config::Outbound;
 use sealane_core::name::ServiceKey;
 use sealane_core::service::{InternalTrafficPolicy, IpFamily, Port, ServiceType, SessionAffinity};
@@ -93,12 +93,12 @@ struct SourceCluster {
     cluster: String,
 }
 
-pub(super) fn service_import(inputs: &Inputs<'_>, outbound: &Outbound, path: &str) -> ServiceImport {
+pub(super) fn service_import(outbound: &Outbound, path: &str, stamps: Stamps<'_>) -> ServiceImport {
     let import = &outbound.import;
     let mut labels = import.labels.clone();
     labels.insert("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
     let clusters = import.clusters.iter().map(|c| SourceCluster { cluster: c.to_string() });
-    let ready = inputs.transitions.stamp(path, ready(outbound), None, inputs.now);
+    let ready = stamps.transitions.stamp(path, ready(outbound), None, stamps.now);
     ServiceImport {
         api_version: "multicluster.x-k8s.io/v1beta1",
         kind: "ServiceImport",

@@ -7,15 +7,21 @@ use std::sync::Arc;
 /// 2026-01-02T03:04:05Z.
 const NOW: Millis = Millis(1_767_323_045_000);
 
+fn sources(world: &mut World, refused: &BTreeMap<ServiceKey, Refusal>) -> Sources {
+    let common = Arc::new(world.make(&Common::default()));
+    Sources { common, exports: world.held.items.clone(), refused: Arc::new(refused.clone()) }
+}
+
 fn make(
     world: &mut World,
     refused: &BTreeMap<ServiceKey, Refusal>,
     transitions: &Transitions,
     now: Millis,
 ) -> Output {
-    let common = world.make(&Common::default());
-    let (held, catalog) = (&world.held, &common.catalog);
-    desired(&Inputs { held, common: &common, catalog, refused, transitions, now }).unwrap()
+    let mut desired = Desired::default();
+    let touched = desired.follow(sources(world, refused), transitions, now).unwrap();
+    assert!(touched.iter().eq(desired.output().keys()), "all of it is new");
+    desired.output
 }
 
 fn world() -> World {
@@ -156,4 +162,40 @@ fn conflicts_name_their_reasons_and_an_unconfirmed_export_waits() {
     let text = make(&mut world, &BTreeMap::new(), &Transitions::default(), NOW)[path].clone();
     assert!(text.contains("status: Unknown") && text.contains("reason: Pending"), "{text}");
     assert!(!text.contains("Conflict"), "{text}");
+}
+
+#[test]
+fn what_follows_is_what_is_made_anew_and_only_what_changed_is_touched() {
+    let mut world = world();
+    let transitions = Transitions::default();
+    let mut desired = Desired::default();
+    let none = BTreeMap::new();
+    let follow = |desired: &mut Desired, world: &mut World, refused: &BTreeMap<ServiceKey, Refusal>| {
+        let common = Arc::new(world.make(&desired.sources.common));
+        let sources =
+            Sources { common, exports: world.held.items.clone(), refused: Arc::new(refused.clone()) };
+        let touched = desired.follow(sources, &transitions, NOW).unwrap();
+        assert_eq!(*desired.output(), make(world, refused, &transitions, NOW));
+        touched.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(follow(&mut desired, &mut world, &none).len(), 3);
+    world.held.revision.index += 1;
+    assert!(follow(&mut desired, &mut world, &none).is_empty(), "a revision alone changes no file");
+    let refusal = Refusal { code: RefusalCode::Forbidden, message: "no".to_owned() };
+    let refused = BTreeMap::from([(name("shop/cart"), refusal)]);
+    assert_eq!(follow(&mut desired, &mut world, &refused), ["serviceexports/shop.cart.yaml"]);
+    assert_eq!(follow(&mut desired, &mut world, &none), ["serviceexports/shop.cart.yaml"]);
+    let web = import("shop/web", vec![]);
+    world.held.items.insert(ViewKey::Import(name("shop/web")), ViewItem::Import(web));
+    assert_eq!(follow(&mut desired, &mut world, &none).len(), 2, "its slice goes, and its status changes");
+    let catalog = Arc::make_mut(&mut world.catalog);
+    catalog.interest = Arc::new(BTreeSet::from([name("shop"), name("other")]));
+    let touched = follow(&mut desired, &mut world, &none);
+    assert!(touched.contains(&"serviceimports/other.web.yaml".to_owned()), "{touched:?}");
+    catalog_without_exports(&mut world);
+    assert_eq!(follow(&mut desired, &mut world, &none), ["serviceexports/shop.cart.yaml"]);
+}
+
+fn catalog_without_exports(world: &mut World) {
+    Arc::make_mut(&mut world.catalog).shards.clear();
 }

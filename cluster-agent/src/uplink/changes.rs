@@ -2,6 +2,7 @@
 
 use crate::catalog::{Catalog, Own, Shard};
 use crate::lanes::Verdicts;
+use crate::map;
 use sealane_core::command::CatalogChange;
 use sealane_core::endpoint::Endpoint;
 use sealane_core::name::{ClusterName, EndpointId, ServiceKey};
@@ -85,17 +86,16 @@ impl Upward {
         if old.interest != new.interest {
             out.push(CatalogChange::PutInterest { namespaces: BTreeSet::clone(&new.interest) });
         }
-        if !Arc::ptr_eq(old, new) {
-            for (service, shard) in &new.shards {
-                match old.shards.get(service) {
-                    Some(known) if Arc::ptr_eq(known, shard) => {}
-                    known => shard_since(service, known.map(AsRef::as_ref), shard, &mut out),
+        let mut gone = Vec::new();
+        for service in map::changed(&old.shards, &new.shards) {
+            match new.shards.get(service) {
+                Some(shard) => {
+                    shard_since(service, old.shards.get(service).map(AsRef::as_ref), shard, &mut out)
                 }
-            }
-            for service in old.shards.keys().filter(|s| !new.shards.contains_key(*s)) {
-                out.push(CatalogChange::RemoveExport { service: service.clone() });
+                None => gone.push(CatalogChange::RemoveExport { service: service.clone() }),
             }
         }
+        out.append(&mut gone);
         let moved: Vec<_> =
             self.lanes.iter().filter(|(c, l)| before.lanes.get(*c).map(|b| b.0) != Some(l.0)).collect();
         if !moved.is_empty() {

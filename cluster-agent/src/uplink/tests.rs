@@ -11,7 +11,6 @@ use sealane_core::command::{CatalogResult, Refusal, RefusalCode};
 use sealane_core::identity::{ClusterId, FederationId, InstanceId, ServerId, SpiffeId};
 use sealane_core::name::{ClusterName, TrustDomain};
 use sealane_core::time::Revision;
-use sealane_core::view::View;
 use sealane_proto::convert::field;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::federation::v1::catalog_server::{Catalog, CatalogServer};
@@ -315,15 +314,15 @@ async fn a_refused_resume_becomes_a_comparison_and_the_past_is_refused() {
     turn.say(synced(7)).await;
     let Some(watch_request::Kind::Applied(applied)) = turn.next().await.kind else { panic!("no applied") };
     assert_eq!((applied.revision, applied.error), (Some(at(7).to_wire()), String::new()));
-    let expected: View = crate::config::tests::held(7, vec![a, b]).view;
-    assert_eq!((held.borrow().revision, held.borrow().view.clone()), (at(7), expected.clone()));
+    let expected = crate::config::tests::held(7, vec![a, b]).items;
+    assert_eq!((held.borrow().revision, held.borrow().items.clone()), (at(7), expected.clone()));
 
     turn.say(synced(6)).await;
     let Some(watch_request::Kind::Applied(refused)) = turn.next().await.kind else { panic!("no applied") };
     assert!(refused.error.contains("behind"), "{}", refused.error);
     let reporter = script.reporter(&held);
     until("the refusal is told", || reporter.report().view.error.is_some_and(|e| e.contains("behind"))).await;
-    assert_eq!(held.borrow().view, expected, "the last view stands");
+    assert_eq!(held.borrow().items, expected, "the last view stands");
     let mut later = script.watch().await;
     assert!(matches!(later.next().await.kind, Some(watch_request::Kind::Subscribe(_))), "and it tries again");
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Writing the view to disk takes at most one part in so many of the time, and is begun at the latest after
 /// [`LONGEST_UNKEPT`].
-const PERSIST_SHARE: u32 = 5;
+const PERSIST_SHARE: u32 = 20;
 /// What a view that came during a write may have to wait after it.
 const LONGEST_UNKEPT: Duration = Duration::from_secs(1);
 /// Messages that may wait for the connection; acknowledgements that find no room are dropped for later ones.

@@ -4,12 +4,11 @@ use super::{Held, Origin, key_of};
 use prost::Message;
 use sealane_core::identity::FederationId;
 use sealane_core::time::Revision;
-use sealane_core::view::{View, ViewItem};
+use sealane_core::view::ViewItem;
 use sealane_proto::convert::field;
 use sealane_proto::types::v1 as types;
 use sealane_proto::{Invalid, Wire};
 use sealane_trust::file::{self, Access, FileError};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const FORMAT: &[u8] = b"sealane-view 1\n";
@@ -61,7 +60,7 @@ pub fn save(path: &Path, federation: FederationId, held: &Held) -> Result<(), Vi
         federation: federation.0.to_vec(),
         revision: Some(held.revision.to_wire()),
         scope: held.scope.clone(),
-        items: field::to_list(held.view.items.values()),
+        items: field::to_list(held.items.values()),
     }
     .encode_to_vec();
     let check = data_encoding::HEXLOWER.encode(&sealane_trust::sha256(&body));
@@ -95,6 +94,6 @@ pub fn load(path: &Path, federation: FederationId) -> Result<Option<Held>, ViewF
 fn held(kept: HeldFile) -> Result<Held, Invalid> {
     let revision: Revision = field::present(kept.revision, "revision")?;
     let items: Vec<ViewItem> = field::list(kept.items, "items")?;
-    let items: BTreeMap<_, _> = items.into_iter().map(|item| (key_of(&item), item)).collect();
-    Ok(Held { origin: Origin::Disk, revision, scope: kept.scope, view: View { items } })
+    let items = items.into_iter().map(|item| (key_of(&item), item)).collect();
+    Ok(Held { origin: Origin::Disk, revision, scope: kept.scope, items })
 }

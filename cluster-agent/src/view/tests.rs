@@ -16,7 +16,7 @@ fn at(index: u64) -> Revision {
 
 fn held(index: u64, items: Vec<ViewItem>) -> Arc<Held> {
     let items = items.into_iter().map(|i| (key_of(&i), i)).collect();
-    Arc::new(Held { origin: Origin::Store, revision: at(index), scope: vec![9], view: View { items } })
+    Arc::new(Held { origin: Origin::Store, revision: at(index), scope: vec![9], items })
 }
 
 fn receiver(held: Arc<Held>) -> Receiver {

@@ -21,7 +21,7 @@ use raft::eraftpb::{
 use raft::{LightReady, RawNode, Ready, SnapshotStatus, StateRole};
 use reads::Reads;
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use storage::LogStore;
 
 /// Ticks that pass after a snapshot could not be written.
@@ -230,6 +230,22 @@ fn raft_config(id: u64, applied: u64, config: &NodeConfig) -> raft::Config {
     }
 }
 
+/// A timeout from `ticks` to below twice that. Voters, by their places among all, draw from ticks that are nobody
+/// else's and, where there is room, two apart: two who stand at the same moment split the votes, and everybody waits
+/// for another timeout.
+fn election_timeout(ticks: usize, place: Option<(usize, usize)>, drawn: u64) -> usize {
+    let drawn = |below: usize| usize::try_from(drawn % below.max(1) as u64).unwrap_or(0);
+    ticks
+        + match place {
+            Some((at, voters)) => {
+                let apart = (ticks / voters).clamp(1, 2);
+                let laps = ticks / (apart * voters);
+                apart * (at + voters * drawn(laps)) % ticks
+            }
+            None => drawn(ticks),
+        }
+}
+
 /// One draw of a sequence that the seed and the number of the draw determine (splitmix64).
 fn draw(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -418,9 +434,11 @@ impl<L: RaftLog> Node<L> {
     }
 
     fn redraw(&mut self) {
-        let ticks = self.config.election_ticks as u64;
         self.draws += 1;
-        self.timeout = (ticks + draw(self.seed, self.draws) % ticks) as usize;
+        let drawn = draw(self.seed, self.draws);
+        let voters: BTreeSet<u64> = self.raw.raft.prs().conf().voters().ids().iter().collect();
+        let place = voters.iter().position(|id| *id == self.raw.raft.id).map(|at| (at, voters.len()));
+        self.timeout = election_timeout(self.config.election_ticks, place, drawn);
     }
 
     /// Raft draws its timeouts from the thread's own randomness; ours replaces it wherever it did.

@@ -10,6 +10,7 @@ use crate::snapshot::{
     tls_name,
 };
 use crate::tls;
+use imbl::OrdMap;
 use rustls::pki_types::CertificateDer;
 use sealane_core::endpoint::{GatewayAddress, GatewayHost};
 use sealane_core::identity::SpiffeId;
@@ -29,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// The most gateways of a cluster that stand in for an endpoint without an inbound proxy.
 const MAX_STAND_INS: usize = 4;
 
+/// Places that are remembered without a look at whether they are still used.
+const SWEEP: usize = 256;
+
 type HealthKey = (String, ClusterName, ServiceKey, u16);
 
 /// Keeps the items and makes snapshots of them.
@@ -40,13 +44,17 @@ pub(crate) struct Builder {
     revision: Revision,
     outbound_items: BTreeMap<ServiceKey, OutboundItem>,
     inbound_items: BTreeMap<ServiceKey, InboundItem>,
-    outbound: BTreeMap<ServiceKey, Arc<Outbound>>,
-    inbound: BTreeMap<ServiceKey, Arc<Inbound>>,
-    peers: BTreeMap<ClusterName, Arc<Peer>>,
+    outbound: OrdMap<ServiceKey, Arc<Outbound>>,
+    inbound: OrdMap<ServiceKey, Arc<Inbound>>,
+    peers: OrdMap<ClusterName, Arc<Peer>>,
+    by_socket: OrdMap<SocketAddr, ServiceKey>,
     domains: Arc<Domains>,
+    probe_tls: Option<Arc<rustls::ServerConfig>>,
     dials: BTreeMap<(ClusterName, BTreeSet<SpiffeId>), Arc<rustls::ClientConfig>>,
     health: BTreeMap<HealthKey, Weak<Health>>,
     loads: BTreeMap<SocketAddr, Weak<AtomicU32>>,
+    /// How many places are remembered before those that nothing uses any more are looked for.
+    sweep_at: usize,
 }
 
 impl Builder {
@@ -59,13 +67,16 @@ impl Builder {
             revision: Revision::default(),
             outbound_items: BTreeMap::new(),
             inbound_items: BTreeMap::new(),
-            outbound: BTreeMap::new(),
-            inbound: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            outbound: OrdMap::new(),
+            inbound: OrdMap::new(),
+            peers: OrdMap::new(),
+            by_socket: OrdMap::new(),
             domains: Arc::default(),
+            probe_tls: None,
             dials: BTreeMap::new(),
             health: BTreeMap::new(),
             loads: BTreeMap::new(),
+            sweep_at: SWEEP,
         }
     }
 
@@ -107,7 +118,7 @@ impl Builder {
         match key {
             Key::Outbound(service) => {
                 self.outbound_items.remove(service);
-                self.outbound.remove(service);
+                self.set_outbound(service, None);
             }
             Key::Inbound(service) => {
                 self.inbound_items.remove(service);
@@ -183,7 +194,7 @@ impl Builder {
         };
         for item in outbound {
             let built = Arc::new(self.outbound(&item));
-            self.outbound.insert(item.import.service, built);
+            self.set_outbound(&item.import.service, Some(built));
         }
         let inbound: Vec<InboundItem> = if dirty.peers {
             self.inbound_items.values().cloned().collect()
@@ -194,22 +205,53 @@ impl Builder {
             let built = Arc::new(self.inbound(&item));
             self.inbound.insert(item.service, built);
         }
+        if dirty.peers || self.probe_tls.is_none() {
+            let admits = Admits::Known;
+            self.probe_tls = Some(tls::server::config(&self.identity, Arc::clone(&self.domains), admits));
+        }
+        self.sweep();
+    }
+
+    /// Forgets places that nothing uses any more, once there may be as many of them as of others.
+    fn sweep(&mut self) {
+        if self.health.len().max(self.loads.len()) < self.sweep_at {
+            return;
+        }
         self.health.retain(|_, health| health.strong_count() > 0);
         self.loads.retain(|_, load| load.strong_count() > 0);
+        self.sweep_at = SWEEP + 2 * self.health.len().max(self.loads.len());
+    }
+
+    fn set_outbound(&mut self, service: &ServiceKey, outbound: Option<Arc<Outbound>>) {
+        let sockets = outbound.as_ref().map(|o| o.sockets()).unwrap_or_default();
+        let former = match outbound {
+            Some(outbound) => self.outbound.insert(service.clone(), outbound),
+            None => self.outbound.remove(service),
+        };
+        let former = former.map(|o| o.sockets()).unwrap_or_default();
+        for socket in former.difference(&sockets) {
+            // Another import may have got the address meanwhile.
+            if self.by_socket.get(socket) == Some(service) {
+                self.by_socket.remove(socket);
+            }
+        }
+        for socket in sockets {
+            if self.by_socket.get(&socket) != Some(service) {
+                self.by_socket.insert(socket, service.clone());
+            }
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
-        let by_address =
-            self.outbound.values().flat_map(|o| o.addresses.iter().map(|a| (*a, o.service.clone())));
         Snapshot {
             version: self.version,
             revision: self.revision,
             cluster: self.cluster.clone(),
-            by_address: by_address.collect(),
+            by_socket: self.by_socket.clone(),
             outbound: self.outbound.clone(),
             inbound: self.inbound.clone(),
             peers: self.peers.clone(),
-            probe_tls: Some(tls::server::config(&self.identity, Arc::clone(&self.domains), Admits::Known)),
+            probe_tls: self.probe_tls.clone(),
         }
     }
 

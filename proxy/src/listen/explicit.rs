@@ -3,9 +3,10 @@
 use crate::listen::accept;
 use crate::role::Context;
 use crate::role::sidecar::outbound;
+use imbl::OrdMap;
 use sealane_core::name::ServiceKey;
 use sealane_trust::acceptor;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,33 +39,15 @@ pub(crate) async fn serve(context: Arc<Context>, listener: TcpListener, import: 
 /// connections stay.
 pub(crate) async fn follow(context: Arc<Context>) {
     let mut changes = context.current.changes();
-    let mut open: BTreeMap<SocketAddr, (ImportPort, CancellationToken)> = BTreeMap::new();
+    let mut open: BTreeMap<SocketAddr, (ServiceKey, CancellationToken)> = BTreeMap::new();
+    let mut done = OrdMap::new();
+    let mut failed = false;
     loop {
         changes.mark_unchanged();
-        let wanted = wanted(&context);
-        open.retain(|address, (import, stop)| {
-            let stays = wanted.get(address) == Some(import);
-            if !stays {
-                stop.cancel();
-            }
-            stays
-        });
-        let missing: BTreeSet<&SocketAddr> = wanted.keys().filter(|a| !open.contains_key(a)).collect();
-        let mut failed = false;
-        for address in missing {
-            match acceptor::bind(*address) {
-                Ok(listener) => {
-                    let import = wanted[address].clone();
-                    let stop = CancellationToken::new();
-                    let serving = serve(Arc::clone(&context), listener, import.clone());
-                    tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
-                    open.insert(*address, (import, stop));
-                }
-                Err(error) => {
-                    failed = true;
-                    tracing::warn!(%address, %error, "can not listen at an import's address");
-                }
-            }
+        let wanted = context.current.load().by_socket.clone();
+        if failed || !wanted.ptr_eq(&done) {
+            failed = !listen(&context, &wanted, &mut open);
+            done = wanted;
         }
         tokio::select! {
             () = context.drain.began() => return,
@@ -74,16 +57,37 @@ pub(crate) async fn follow(context: Arc<Context>) {
     }
 }
 
-fn wanted(context: &Context) -> BTreeMap<SocketAddr, ImportPort> {
-    let snapshot = context.current.load();
-    let mut wanted = BTreeMap::new();
-    for outbound in snapshot.outbound.values() {
-        for address in &outbound.addresses {
-            for port in outbound.ports.keys() {
-                let import = ImportPort { service: outbound.service.clone(), port: *port };
-                wanted.insert(SocketAddr::new(*address, *port), import);
+/// Closes and opens listeners; says whether all that are wanted are open.
+fn listen(
+    context: &Arc<Context>,
+    wanted: &OrdMap<SocketAddr, ServiceKey>,
+    open: &mut BTreeMap<SocketAddr, (ServiceKey, CancellationToken)>,
+) -> bool {
+    open.retain(|address, (service, stop)| {
+        let stays = wanted.get(address) == Some(service);
+        if !stays {
+            stop.cancel();
+        }
+        stays
+    });
+    let mut all = true;
+    for (address, service) in wanted {
+        if open.contains_key(address) {
+            continue;
+        }
+        match acceptor::bind(*address) {
+            Ok(listener) => {
+                let import = ImportPort { service: service.clone(), port: address.port() };
+                let stop = CancellationToken::new();
+                let serving = serve(Arc::clone(context), listener, import);
+                tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+                open.insert(*address, (service.clone(), stop));
+            }
+            Err(error) => {
+                all = false;
+                tracing::warn!(%address, %error, "can not listen at an import's address");
             }
         }
     }
-    wanted
+    all
 }

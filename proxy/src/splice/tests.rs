@@ -42,6 +42,11 @@ async fn only_what_comes_in_large_pieces_takes_a_pipe() {
         sent.unwrap();
         assert!(got.unwrap() == stream, "the stream is whole");
         assert!(pipes.opened() > 0, "8 MiB in a stream");
+        // The same direction, in small messages again.
+        for _ in 0..20 {
+            client.write_all(&message).await.unwrap();
+            server.read_exact(&mut message).await.unwrap();
+        }
         assert_eq!(begun.load(Ordering::Relaxed), 1);
         client.shutdown().await.unwrap();
         server.shutdown().await.unwrap();
@@ -50,5 +55,5 @@ async fn only_what_comes_in_large_pieces_takes_a_pipe() {
     passed.unwrap();
     assert_eq!(pipes.in_use(), 0);
     let messages = 200 * 1024;
-    assert_eq!(connection.traffic().so_far(), (messages + (8 << 20), messages + 1024));
+    assert_eq!(connection.traffic().so_far(), (messages + (8 << 20) + 20 * 1024, messages + 1024));
 }

@@ -29,8 +29,12 @@ struct File {
 pub struct Files {
     directory: PathBuf,
     files: BTreeMap<String, File>,
+    /// The files that describe an object: of several the first counts.
+    owners: BTreeMap<PartKey, BTreeSet<String>>,
     sent: BTreeMap<PartKey, Part>,
     sent_problems: Option<Vec<Problem>>,
+    /// Whether the problems may be others than those that were sent.
+    problems_changed: bool,
     /// The directory held more files than are read.
     too_many: bool,
     changed: BTreeSet<PartKey>,
@@ -43,8 +47,10 @@ impl Files {
         Files {
             directory,
             files: BTreeMap::new(),
+            owners: BTreeMap::new(),
             sent: BTreeMap::new(),
             sent_problems: None,
+            problems_changed: true,
             too_many: false,
             changed: BTreeSet::new(),
         }
@@ -60,7 +66,7 @@ impl Files {
             entries.filter_map(|e| e.map(|e| manifest_name(&e.path())).transpose()).collect()
         };
         let names = list().map_err(|e| format!("can not list {}: {e}", self.directory.display()))?;
-        self.too_many = names.len() > MAX_FILES;
+        self.set_too_many(names.len() > MAX_FILES);
         let gone: Vec<String> = self.files.keys().filter(|n| !names.contains(*n)).cloned().collect();
         for name in names.into_iter().take(MAX_FILES).chain(gone) {
             let path = self.directory.join(&name);
@@ -76,20 +82,17 @@ impl Files {
     pub fn read(&mut self, path: &Path) {
         let Some(name) = manifest_name(path) else { return };
         let path = self.directory.join(&name);
-        let before = self.files.remove(&name).unwrap_or_default();
-        self.changed.extend(before.parts.keys().cloned());
+        let before = self.take(&name);
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 let problem = whole(&name, format!("can not be read: {error}"));
-                self.files.insert(name, File { stamp: None, problems: vec![problem], ..before });
-                return;
+                return self.put(name, File { stamp: None, problems: vec![problem], ..before });
             }
         };
         if metadata.is_dir() || (before.stamp.is_none() && self.files.len() >= MAX_FILES) {
-            self.too_many |= !metadata.is_dir();
-            return;
+            return self.set_too_many(self.too_many || !metadata.is_dir());
         }
         let stamp = Some(stamp(&metadata));
         let read = file::read(&path, MAX_FILE).map_err(|e| e.to_string());
@@ -98,6 +101,38 @@ impl Files {
             Ok(text) => parsed(&name, &text, before.parts, stamp),
             Err(reason) => File { stamp, parts: before.parts, problems: vec![whole(&name, reason)] },
         };
+        self.put(name, file);
+    }
+
+    fn set_too_many(&mut self, too_many: bool) {
+        self.problems_changed |= self.too_many != too_many;
+        self.too_many = too_many;
+    }
+
+    /// Takes a file away, and with it its part in what there is.
+    fn take(&mut self, name: &str) -> File {
+        let file = self.files.remove(name).unwrap_or_default();
+        self.problems_changed |= !file.problems.is_empty();
+        for key in file.parts.keys() {
+            if let Some(owners) = self.owners.get_mut(key) {
+                self.problems_changed |= owners.len() > 1;
+                owners.remove(name);
+                if owners.is_empty() {
+                    self.owners.remove(key);
+                }
+            }
+        }
+        self.changed.extend(file.parts.keys().cloned());
+        file
+    }
+
+    fn put(&mut self, name: String, file: File) {
+        self.problems_changed |= !file.problems.is_empty();
+        for key in file.parts.keys() {
+            let owners = self.owners.entry(key.clone()).or_default();
+            owners.insert(name.clone());
+            self.problems_changed |= owners.len() > 1;
+        }
         self.changed.extend(file.parts.keys().cloned());
         self.files.insert(name, file);
     }
@@ -106,8 +141,8 @@ impl Files {
     pub fn take_events(&mut self) -> Vec<SourceEvent> {
         let mut changes = Vec::new();
         for key in std::mem::take(&mut self.changed) {
-            // Few files name one object, and few objects change at once: the first file that has it is looked for.
-            let now = self.files.values().find_map(|f| f.parts.get(&key)).cloned();
+            let first = self.owners.get(&key).and_then(BTreeSet::first);
+            let now = first.and_then(|name| self.files.get(name)?.parts.get(&key)).cloned();
             if self.sent.get(&key) == now.as_ref() {
                 continue;
             }
@@ -126,11 +161,13 @@ impl Files {
         if !changes.is_empty() {
             events.push(SourceEvent::Changed(changes));
         }
-        let problems = self.problems();
-        if self.sent_problems.as_ref() != Some(&problems) {
-            self.log_new(&problems);
-            self.sent_problems = Some(problems.clone());
-            events.push(SourceEvent::Problems(problems));
+        if std::mem::take(&mut self.problems_changed) {
+            let problems = self.problems();
+            if self.sent_problems.as_ref() != Some(&problems) {
+                self.log_new(&problems);
+                self.sent_problems = Some(problems.clone());
+                events.push(SourceEvent::Problems(problems));
+            }
         }
         events
     }
@@ -147,14 +184,12 @@ impl Files {
     fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> =
             self.files.values().flat_map(|f| f.problems.iter().cloned()).collect();
-        let mut owner: BTreeMap<&PartKey, &str> = BTreeMap::new();
-        for (name, file) in &self.files {
-            for key in file.parts.keys() {
-                let first = *owner.entry(key).or_insert(name);
-                if first != name {
-                    let reason = format!("is described in {first} too, which counts");
-                    problems.push(Problem { object: Some(key.to_string()), ..whole(name, reason) });
-                }
+        for (key, owners) in &self.owners {
+            let mut owners = owners.iter();
+            let Some(first) = owners.next() else { continue };
+            for other in owners {
+                let reason = format!("is described in {first} too, which counts");
+                problems.push(Problem { object: Some(key.to_string()), ..whole(other, reason) });
             }
         }
         if self.too_many {
