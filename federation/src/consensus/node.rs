@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use storage::LogStore;
 
 /// Ticks that pass after a snapshot could not be written.
-const BUILD_RETRY_TICKS: u64 = 200;
+const BUILD_RETRY_TICKS: u64 = 400;
 
 /// Whom an outcome is for; the caller's number.
 pub(crate) type Token = u64;
@@ -50,8 +50,8 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         NodeConfig {
-            heartbeat_ticks: 2,
-            election_ticks: 10,
+            heartbeat_ticks: 4,
+            election_ticks: 20,
             snapshot_entries: 10_000,
             snapshot_bytes: 32 << 20,
             tail_entries: 5_000,
@@ -437,7 +437,10 @@ impl<L: RaftLog> Node<L> {
         self.draws += 1;
         let drawn = draw(self.seed, self.draws);
         let voters: BTreeSet<u64> = self.raw.raft.prs().conf().voters().ids().iter().collect();
-        let place = voters.iter().position(|id| *id == self.raw.raft.id).map(|at| (at, voters.len()));
+        // Another is the first in each term, whom all agree on without a word.
+        let turn = usize::try_from(self.raw.raft.term % voters.len().max(1) as u64).unwrap_or(0);
+        let at = voters.iter().position(|id| *id == self.raw.raft.id);
+        let place = at.map(|at| ((at + turn) % voters.len(), voters.len()));
         self.timeout = election_timeout(self.config.election_ticks, place, drawn);
     }
 

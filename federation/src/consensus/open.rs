@@ -58,7 +58,7 @@ impl Config {
             id,
             federation,
             version: sealane_core::command::VERSION,
-            tick: Duration::from_millis(50),
+            tick: Duration::from_millis(25),
             node: NodeConfig::default(),
             wal: WalConfig::default(),
         }

@@ -81,7 +81,7 @@ impl Server {
             waiting: Vec::new(),
             reading: Vec::new(),
             // Clocks drift.
-            tick: Duration::from_micros(random.between(48_000, 52_000)),
+            tick: Duration::from_micros(random.between(24_000, 26_000)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 /// Seeds of every run of the tests; more of them are the binary's business.
 const SEEDS: u64 = 200;
 /// Seeds among these within which every defect is caught.
-const CAUGHT_WITHIN: u64 = 60;
+const CAUGHT_WITHIN: u64 = 200;
 const THREADS: usize = 2;
 
 /// For every defect the property that must say so; others may speak as well.

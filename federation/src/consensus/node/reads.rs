@@ -7,9 +7,9 @@ use super::Token;
 use std::collections::BTreeMap;
 
 /// Ticks after which a round is asked again.
-const RETRY_TICKS: u64 = 4;
+const RETRY_TICKS: u64 = 8;
 /// Ticks after which a round is given up.
-const EXPIRE_TICKS: u64 = 100;
+const EXPIRE_TICKS: u64 = 200;
 
 #[derive(Debug)]
 struct Round {

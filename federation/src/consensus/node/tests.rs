@@ -115,13 +115,12 @@ fn no_two_voters_stand_at_the_same_moment() {
         (0..50).map(|drawn| election_timeout(ticks, place, drawn)).collect()
     };
     for voters in [1, 3, 5, 7] {
-        let all: Vec<BTreeSet<usize>> = (0..voters).map(|at| timeouts(10, Some((at, voters)))).collect();
+        let all: Vec<BTreeSet<usize>> = (0..voters).map(|at| timeouts(20, Some((at, voters)))).collect();
         let mut seen: Vec<usize> = all.iter().flatten().copied().collect();
         seen.sort_unstable();
-        let apart = if voters > 5 { 1 } else { 2 };
-        assert!(seen.windows(2).all(|two| two[1] - two[0] >= apart), "{voters} voters: {seen:?}");
-        assert!(seen.iter().all(|t| (10..20).contains(t)), "{voters} voters: {seen:?}");
+        assert!(seen.windows(2).all(|two| two[1] - two[0] >= 2), "{voters} voters: {seen:?}");
+        assert!(seen.iter().all(|t| (20..40).contains(t)), "{voters} voters: {seen:?}");
     }
-    assert_eq!(timeouts(10, Some((0, 3))), BTreeSet::from([10]));
-    assert_eq!(timeouts(10, None).len(), 10, "a learner does not stand, whatever it draws");
+    assert_eq!(timeouts(20, Some((0, 3))), BTreeSet::from([20, 26, 32]));
+    assert_eq!(timeouts(20, None).len(), 20, "a learner does not stand, whatever it draws");
 }
