@@ -223,3 +223,28 @@ impl Discovery {
 fn send(requests: &mpsc::Sender<wire::ProxyRequest>, kind: Request) -> Result<(), StreamError> {
     requests.try_send(wire::ProxyRequest { kind: Some(kind) }).map_err(|_| StreamError::Stuck)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(index: u64, full: bool) -> wire::ProxyDelta {
+        let revision = Some(Revision { generation: 1, index }.to_wire());
+        wire::ProxyDelta { version: index, revision, full, ..wire::ProxyDelta::default() }
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_took_back_to_an_older_disk_is_refused() {
+        let builder = Builder::new(crate::tls::tests::identity("east.test", "ns/shop/sa/web"));
+        let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let (current, metrics) = (Current::new(), Arc::new(Metrics::new()));
+        let hello = wire::ProxyHello::default();
+        let mut discovery = Discovery::new(channel, hello, builder, Arc::clone(&current), metrics, None);
+        discovery.apply(delta(7, true)).unwrap();
+        discovery.apply(delta(9, false)).unwrap();
+        let refused = discovery.apply(delta(8, true)).unwrap_err();
+        assert!(matches!(refused, StreamError::Behind { .. }), "{refused}");
+        assert_eq!(current.load().revision.index, 9, "the last configuration stays in use");
+        discovery.apply(delta(9, true)).unwrap();
+    }
+}

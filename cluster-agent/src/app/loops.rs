@@ -21,15 +21,19 @@ use sealane_trust::tls::Identity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How long after a failed write it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// The output directory is brought up to date at most this often.
+/// The output directory is brought up to date at most this often,
 const OUTPUT: Duration = Duration::from_millis(20);
+/// and at least this often while there is something to write,
+const LONGEST_UNWRITTEN: Duration = Duration::from_secs(1);
+/// and else takes at most one part in so many of the time: a new file costs a millisecond where many are replaced.
+const OUTPUT_SHARE: u32 = 20;
 /// `status.json` is written at most this often.
 const STATUS: Duration = Duration::from_millis(250);
 /// How often rounds of probes are closed.
@@ -164,6 +168,7 @@ pub(super) async fn write_output(
         let refused = inputs.refused.borrow_and_update().clone();
         let common = inputs.common.borrow_and_update().clone();
         let mut retry = None;
+        let began = Instant::now();
         if let Some(common) = common {
             let sources = Sources { common, exports: held.items.clone(), refused };
             let task = tokio::task::spawn_blocking(move || {
@@ -180,6 +185,7 @@ pub(super) async fn write_output(
             };
             retry = told(&status, &writer, result);
         }
+        let took = began.elapsed();
         let changed = tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RETRY), if retry.is_some() => Ok(()),
@@ -190,7 +196,7 @@ pub(super) async fn write_output(
         if changed.is_err() {
             return;
         }
-        tokio::time::sleep(OUTPUT).await;
+        tokio::time::sleep(took.saturating_mul(OUTPUT_SHARE - 1).clamp(OUTPUT, LONGEST_UNWRITTEN)).await;
     }
 }
 

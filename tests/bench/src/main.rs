@@ -12,6 +12,7 @@ mod propagation;
 mod quantile;
 mod report;
 mod store;
+mod usage;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -5,7 +5,6 @@
 //! puts a value. The three stores stand idle while another is measured, on the same disk.
 
 mod cells;
-mod cpu;
 mod disk;
 pub(crate) mod etcd;
 pub(crate) mod load;

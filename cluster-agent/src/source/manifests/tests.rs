@@ -252,3 +252,31 @@ async fn a_directory_that_is_exchanged_is_noticed_though_its_name_is_relative() 
     put("+ServiceExport shop/web").await;
     fs::remove_dir_all(&parent).unwrap();
 }
+
+#[test]
+fn however_a_document_says_its_kind_it_is_the_same_object_or_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut files = Files::new(directory.path().to_owned());
+    let mut read = |text: &str| {
+        let path = write(directory.path(), "a.yaml", &[text]);
+        files.read(&path);
+        told(files.take_events())
+    };
+    assert_eq!(read(POD).0, ["+Pod shop/web-0"]);
+    assert_eq!(
+        read(&POD.replace("kind: Pod", "kind: \"Pod\"  # quoted")).0,
+        Vec::<String>::new(),
+        "the same"
+    );
+    let refused = |(changes, problems): (Vec<String>, Option<Vec<Problem>>)| {
+        assert_eq!(changes, Vec::<String>::new());
+        problems.unwrap().remove(0)
+    };
+    let problem = refused(read(&POD.replace("apiVersion: v1\n", "")));
+    assert_eq!((problem.field.as_str(), problem.reason.as_str()), ("apiVersion", "is missing"));
+    let problem = refused(read(&POD.replace("podIP: 10.1.0.1,", "podIP: 7000,").replace("10.1.0.1", "x")));
+    assert!(problem.field.starts_with("status.podIP"), "{problem:?}");
+    // A line inside a text is no kind.
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  a: |\n    kind: Pod\n";
+    assert_eq!(read(text).0, ["-Pod shop/web-0"]);
+}

@@ -1,11 +1,10 @@
 //! What the servers of a federation count, and what they use of the machine.
 
+use crate::usage;
 use anyhow::{Context, Result};
+use sealane::local::federation::Server;
 use sealane::local::{Federation, inspect};
 use std::time::Duration;
-
-/// The unit of /proc/PID/stat: the same on every machine that Linux runs on.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Sums over all servers.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +31,7 @@ impl Cost {
             Cost { recomputed: 0, deltas: 0, delta_bytes: 0, progress_bytes: 0, cpu: Duration::ZERO };
         for server in &federation.servers {
             let process = server.process.as_ref().context("a server does not run")?;
-            cost.cpu += cpu(process.id())?;
+            cost.cpu += usage::cpu(process.id())?;
             let metric = async |name: &str, labels: &[(&str, &str)]| {
                 inspect::metric(server.metrics, &format!("sealane_federation_{name}_total"), labels).await
             };
@@ -62,18 +61,6 @@ impl Cost {
 /// # Errors
 /// When one does not run.
 pub(crate) fn resident(federation: &Federation) -> Result<Vec<u64>> {
-    let of = |s: &sealane::local::federation::Server| {
-        s.process.as_ref().context("a server does not run").and_then(|p| p.resident())
-    };
+    let of = |s: &Server| usage::resident(s.process.as_ref().context("a server does not run")?.id());
     federation.servers.iter().map(of).collect()
-}
-
-/// The processor time of a process so far, in user space and in the kernel, at the kernel's 10 ms.
-pub(crate) fn cpu(process: u32) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).context("a process is gone")?;
-    // Its name, in parentheses, may hold spaces.
-    let (_, rest) = stat.rsplit_once(')').context("no stat of a process")?;
-    let field = |n: usize| rest.split_whitespace().nth(n).and_then(|f| f.parse::<u64>().ok());
-    let ticks = field(11).zip(field(12)).map(|(user, kernel)| user + kernel).context("no times in stat")?;
-    Ok(TICK * u32::try_from(ticks)?)
 }

@@ -1,7 +1,7 @@
 //! A closed loop: every client has one command outstanding and sends the next when that is answered.
 
-use super::cpu;
 use crate::quantile::Samples;
+use crate::usage;
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -58,9 +58,9 @@ pub(crate) async fn drive<C: Client>(clients: Vec<C>, servers: &[u32], timing: T
         tasks.spawn(repeat(client, begin, end));
     }
     tokio::time::sleep_until(begin.into()).await;
-    let (started, before) = (Instant::now(), (cpu::used(servers)?, cpu::own()?));
+    let (started, before) = (Instant::now(), used(servers)?);
     tokio::time::sleep_until(end.into()).await;
-    let after = (cpu::used(servers)?, cpu::own()?);
+    let after = used(servers)?;
     // The processor time is of a span that differs from the measured one by how late the timers fired.
     let stretch = timing.measured.as_secs_f64() / started.elapsed().as_secs_f64();
     let mut latencies = Samples::default();
@@ -73,6 +73,12 @@ pub(crate) async fn drive<C: Client>(clients: Vec<C>, servers: &[u32], timing: T
         servers: (after.0 - before.0).mul_f64(stretch),
         clients: (after.1 - before.1).mul_f64(stretch),
     })
+}
+
+/// The processor time of all the servers, and of this process.
+fn used(servers: &[u32]) -> Result<(Duration, Duration)> {
+    let servers = servers.iter().map(|id| usage::cpu(*id)).sum::<Result<Duration>>()?;
+    Ok((servers, usage::cpu(std::process::id())?))
 }
 
 async fn repeat<C: Client>(mut client: C, begin: Instant, end: Instant) -> Result<Samples> {
