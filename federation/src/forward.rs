@@ -3,7 +3,7 @@
 //! Law: commands keep their order as far as the leader's log, because a session's writes are numbered and one that
 //! overtakes another is refused. What was never sent is told from what may be applied yet.
 
-use crate::peers::Peers;
+use crate::consensus::transport::grpc::Dial;
 use crate::writer::{WriteError, Written};
 use bytes::Bytes;
 use sealane_core::command::Reply;
@@ -14,8 +14,10 @@ use sealane_proto::peer::v1::forwarded::Kind;
 use sealane_proto::peer::v1::peer_client::PeerClient;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
@@ -29,6 +31,8 @@ const BATCH: usize = 128;
 const BATCH_BYTES: usize = 1 << 20;
 /// Messages on their way into the connection.
 const IN_FLIGHT: usize = 4;
+/// How often a stream that waits for answers alone looks for writers who went away.
+const LOOK: Duration = Duration::from_secs(1);
 
 type Outcome = Result<Written, WriteError>;
 
@@ -38,16 +42,24 @@ struct Passed {
     answer: oneshot::Sender<Outcome>,
 }
 
+impl Passed {
+    /// It was never sent.
+    fn refuse(self) {
+        // A writer that went away is not an error, here and below.
+        let _ = self.answer.send(Err(WriteError::NoLeader));
+    }
+}
+
 /// The streams to the others.
 pub(crate) struct Forwarder {
-    peers: Arc<Peers>,
+    dial: Dial,
     streams: Mutex<BTreeMap<ServerId, mpsc::Sender<Passed>>>,
 }
 
 impl Forwarder {
     /// No stream yet.
-    pub(crate) fn new(peers: Arc<Peers>) -> Self {
-        Forwarder { peers, streams: Mutex::default() }
+    pub(crate) fn new(dial: Dial) -> Self {
+        Forwarder { dial, streams: Mutex::default() }
     }
 
     /// Has the leader commit a command. It takes its place in the order of commands at the first poll.
@@ -68,7 +80,7 @@ impl Forwarder {
                 Err(TrySendError::Closed(back)) => passed = back,
             }
         }
-        let channel = self.peers.channel(leader).map_err(|_| WriteError::NoLeader)?;
+        let channel = (self.dial)(leader).ok_or(WriteError::NoLeader)?;
         let (queue, commands) = mpsc::channel(QUEUE);
         // There is room in an empty queue.
         let _ = queue.try_send(passed);
@@ -91,10 +103,10 @@ async fn carry(leader: ServerId, channel: Channel, mut commands: mpsc::Receiver<
         Err(status) => Some(sealane_trust::grpc::causes(&status)),
     };
     tracing::debug!(%leader, reason, "the stream of commands to the leader ended");
+    // Whoever is handing a command over just now still gets it in: it is waited for.
     commands.close();
-    while let Ok(unsent) = commands.try_recv() {
-        // A writer that went away is not an error, here and below.
-        let _ = unsent.answer.send(Err(WriteError::NoLeader));
+    while let Some(unsent) = commands.recv().await {
+        unsent.refuse();
     }
 }
 
@@ -103,21 +115,26 @@ async fn exchange(channel: Channel, commands: &mut mpsc::Receiver<Passed>) -> Re
     let mut client = PeerClient::new(channel);
     let mut outcomes = client.forward(ReceiverStream::new(stream)).await?.into_inner();
     let mut sent = Sent::default();
-    let mut batch = Vec::new();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What could not be sent yet stays in the queue: of that it is known that it was never sent.
+    let mut permit = None;
     loop {
         tokio::select! {
             answered = outcomes.message() => match answered? {
                 Some(answered) => answered.outcomes.into_iter().for_each(|o| sent.answer(o)),
                 None => return Ok(()),
             },
-            permit = batches.reserve(), if !batch.is_empty() => match permit {
-                Ok(permit) => permit.send(pb::ForwardBatch { commands: std::mem::take(&mut batch) }),
+            free = batches.reserve(), if permit.is_none() && sent.has_room() => match free {
+                Ok(free) => permit = Some(free),
                 Err(_) => return Ok(()),
             },
-            passed = commands.recv(), if batch.is_empty() && sent.has_room() => {
-                let Some(first) = passed else { return Ok(()) };
-                batch = sent.batch(first, commands);
+            first = commands.recv(), if permit.is_some() => {
+                let (Some(first), Some(permit)) = (first, permit.take()) else { return Ok(()) };
+                permit.send(pb::ForwardBatch { commands: sent.batch(first, commands) });
             }
+            // Writers whose patience ended make room, though no answer comes.
+            _ = looks.tick(), if !sent.has_room() => {}
         }
     }
 }
@@ -167,3 +184,6 @@ impl Sent {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

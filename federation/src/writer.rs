@@ -5,6 +5,7 @@
 //! this server may retry through an election, and so may its client afterwards.
 
 use crate::consensus::replica::{ProposeError, Replica};
+use crate::consensus::transport::grpc::Dial;
 use crate::forward::Forwarder;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
@@ -110,7 +111,8 @@ impl Writer {
     /// Writes through this replica.
     #[must_use]
     pub fn new(replica: Replica<Machine>, peers: Arc<Peers>, metrics: Arc<Metrics>) -> Self {
-        Writer { replica: ReplicaHandle(replica), forwarder: Arc::new(Forwarder::new(peers)), metrics }
+        let dial: Dial = Arc::new(move |leader| peers.channel(leader).ok());
+        Writer { replica: ReplicaHandle(replica), forwarder: Arc::new(Forwarder::new(dial)), metrics }
     }
 
     /// The revision of an index, by this server's generation.

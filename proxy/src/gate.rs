@@ -2,7 +2,8 @@
 //! how many may dally in their handshakes.
 //!
 //! When too many dally the OLDEST of the source that has most of them is dropped, so that a flood evicts itself and a
-//! prompt client gets through.
+//! prompt client gets through. Those who came a moment ago are spared for as long as there are not far too many: when a
+//! whole cluster comes back at once, from one address, its handshakes are not dropped just before they end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 /// The most sources that are remembered.
 const MAX_SOURCES: usize = 16 * 1024;
 const WINDOW: Duration = Duration::from_secs(1);
+/// Some round trips across continents, and the handshakes that stand before one's own.
+const SPARED: Duration = Duration::from_secs(2);
+/// So many times the usual number dally before nobody is spared any more.
+const CROWD: usize = 4;
 
 /// A range of addresses, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +65,22 @@ pub(crate) struct Limits {
     pub(crate) rate: u32,
     /// Connections whose peers have not yet done their part of the handshake.
     pub(crate) dallying: usize,
+    /// How long one may dally before it makes room for others; beyond four times as many it may not at all.
+    pub(crate) spared: Duration,
     /// Sources that may come at all; empty = every one.
     pub(crate) allow: Vec<Cidr>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { total: 20_000, per_source: 10_000, rate: 20_000, dallying: 1024, allow: Vec::new() }
+        Limits {
+            total: 20_000,
+            per_source: 10_000,
+            rate: 20_000,
+            dallying: 1024,
+            spared: SPARED,
+            allow: Vec::new(),
+        }
     }
 }
 
@@ -100,7 +114,7 @@ struct Source {
     open: usize,
     window: Instant,
     in_window: u32,
-    dallying: BTreeMap<u64, CancellationToken>,
+    dallying: BTreeMap<u64, (Instant, CancellationToken)>,
 }
 
 #[derive(Debug, Default)]
@@ -175,17 +189,23 @@ impl Gate {
         *dallying += 1;
         *next += 1;
         let (number, evicted) = (*next, CancellationToken::new());
-        entry.dallying.insert(number, evicted.clone());
+        entry.dallying.insert(number, (now, evicted.clone()));
         if *dallying > limits.dallying {
-            evict(&mut inside);
+            let spared = if *dallying > CROWD * limits.dallying { Duration::ZERO } else { limits.spared };
+            evict(&mut inside, now, spared);
         }
         Ok(Pass { gate: Arc::clone(self), source, number, evicted })
     }
 }
 
-fn evict(inside: &mut Inside) {
-    let heaviest = inside.sources.values_mut().max_by_key(|s| s.dallying.len());
-    if let Some((_, oldest)) = heaviest.and_then(|s| s.dallying.pop_first()) {
+/// Drops the oldest of the heaviest source, of those that are not to be spared.
+fn evict(inside: &mut Inside, now: Instant, spared: Duration) {
+    let old = |s: &&mut Source| {
+        let oldest = s.dallying.first_key_value();
+        oldest.is_some_and(|(_, (since, _))| now.saturating_duration_since(*since) >= spared)
+    };
+    let heaviest = inside.sources.values_mut().filter(old).max_by_key(|s| s.dallying.len());
+    if let Some((_, (_, oldest))) = heaviest.and_then(|s| s.dallying.pop_first()) {
         inside.dallying -= 1;
         oldest.cancel();
     }
@@ -252,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_flood_evicts_its_own_oldest() {
-        let gate = gate(Limits { dallying: 3, ..Limits::default() });
+        let gate = gate(Limits { dallying: 3, spared: Duration::ZERO, ..Limits::default() });
         let prompt = gate.enter(ip(1)).unwrap();
         let flood: Vec<Pass> = (0..5).map(|_| gate.enter(ip(2)).unwrap()).collect();
         let evicted: Vec<bool> = flood.iter().map(|p| p.evicted.is_cancelled()).collect();
@@ -261,6 +281,19 @@ mod tests {
         prompt.settle();
         let _more = gate.enter(ip(2)).unwrap();
         assert!(!flood[3].evicted.is_cancelled(), "a settled one leaves room");
+    }
+
+    #[test]
+    fn those_who_just_came_are_spared_until_there_are_far_too_many() {
+        let door = gate(Limits { dallying: 3, ..Limits::default() });
+        let begin = Instant::now();
+        let crowd: Vec<Pass> = (0..12).map(|_| door.enter_at(ip(2), begin).unwrap()).collect();
+        let evicted = |passes: &[Pass]| passes.iter().filter(|p| p.evicted.is_cancelled()).count();
+        assert_eq!(evicted(&crowd), 0, "a whole cluster may come at once");
+        let _one_more = door.enter_at(ip(2), begin).unwrap();
+        assert_eq!(evicted(&crowd), 1, "but not without end");
+        let _later = door.enter_at(ip(3), begin + SPARED).unwrap();
+        assert_eq!(evicted(&crowd), 2, "and not for long");
     }
 
     #[test]

@@ -26,6 +26,8 @@ use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+/// No client's part of a mutual handshake is so short, beside a mere change_cipher_spec.
+const FEW: u64 = 64;
 /// What a direction moves by copies before it takes a pipe.
 const COPY_FIRST: u64 = 64 * 1024;
 /// Pieces from here on are worth a pipe: what a full TLS record carries.
@@ -56,6 +58,7 @@ pub(crate) struct Pipes {
     limit: usize,
     out: AtomicUsize,
     opened: AtomicUsize,
+    streams: AtomicUsize,
     idle: Mutex<Vec<Pipe>>,
 }
 
@@ -89,6 +92,7 @@ impl Pipes {
             limit,
             out: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             idle: Mutex::default(),
         })
     }
@@ -101,6 +105,11 @@ impl Pipes {
     /// How many were ever opened.
     pub(crate) fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
+    }
+
+    /// How many times a direction was a stream, taken in larger pieces.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
     }
 
     fn borrow(&self) -> Option<Loan<'_>> {
@@ -137,7 +146,7 @@ impl Drop for Loan<'_> {
 }
 
 /// Passes bytes both ways until both directions ended. `traffic.sent` counts from `near` to `far`; `begun` is called
-/// when the first bytes of `near` have come.
+/// when `near` has said more than a few bytes.
 ///
 /// # Errors
 /// When one side breaks; the caller drops both.
@@ -189,11 +198,13 @@ async fn one_way(
         if n == 0 {
             break;
         }
-        if let Some(begun) = begun.take() {
-            begun();
-        }
         to.write_all(&buffer[..n]).await?;
         moved += n as u64;
+        if moved >= FEW
+            && let Some(begun) = begun.take()
+        {
+            begun();
+        }
         large = n >= LARGE;
         streak = 0;
         count(n);
@@ -264,9 +275,12 @@ async fn spliced(
                     *streak = 0;
                     continue;
                 }
-                if *streak < STREAM || (!low_water.raised() && low_water.raise(AT_LEAST).is_err()) {
-                    loan.give_back();
-                    return Ok(Spliced::Idle(run));
+                if !low_water.raised() {
+                    if *streak < STREAM || low_water.raise(AT_LEAST).is_err() {
+                        loan.give_back();
+                        return Ok(Spliced::Idle(run));
+                    }
+                    loan.pipes.streams.fetch_add(1, Ordering::Relaxed);
                 }
                 since = 0;
                 told = tokio::time::timeout(LONGEST_WAIT, from.readable()).await.is_ok();

@@ -196,7 +196,11 @@ pub(super) async fn write_output(
         if changed.is_err() {
             return;
         }
-        tokio::time::sleep(took.saturating_mul(OUTPUT_SHARE - 1).clamp(OUTPUT, LONGEST_UNWRITTEN)).await;
+        let pause = took.saturating_mul(OUTPUT_SHARE - 1).clamp(OUTPUT, LONGEST_UNWRITTEN);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 

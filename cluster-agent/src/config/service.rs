@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ use tonic::{Response, Status as Refusal, Streaming};
 const HELLO: Duration = Duration::from_secs(5);
 /// Deltas that may wait for a proxy's connection: one on the wire, one behind it. More would only be older.
 const OUTGOING: usize = 1;
+/// A proxy that nothing changes for is told at most this often how far the view is.
+const REVISION_ALONE: Duration = Duration::from_millis(50);
 /// Probe results that may wait to be counted.
 pub const PROBES: usize = 256;
 /// The most results of one report.
@@ -226,7 +229,7 @@ impl ConfigService {
         let mut common = self.common.clone();
         let mut told = Told::default();
         let mut sent: Option<Revision> = None;
-        let mut version = 0;
+        let (mut version, mut last) = (0, Instant::now());
         loop {
             // Room first, values after: what is sent is the latest there is.
             let Ok(room) = sender.reserve().await else { return Ok(()) };
@@ -234,9 +237,11 @@ impl ConfigService {
             let Some(now) = now else { return Ok(()) };
             self.entitled(&proxy.spiffe_id, &proxy.role).or_else(pod_may_be_gone)?;
             let (upserts, deletes) = told.tell(&proxy.role, &now);
-            // A revision that changed nothing here is told too: whoever asks a proxy how far it is gets the truth.
-            if sent != Some(now.revision) || !upserts.is_empty() || !deletes.is_empty() {
-                version += 1;
+            // A revision that changed nothing here is told too, only not each: whoever asks a proxy how far it is gets
+            // the truth.
+            let news = sent.is_none() || !upserts.is_empty() || !deletes.is_empty();
+            if news || (sent != Some(now.revision) && last.elapsed() >= REVISION_ALONE) {
+                (version, last) = (version + 1, Instant::now());
                 self.status.proxy_sent(proxy.id, version);
                 room.send(Ok(reply(Reply::Delta(wire::ProxyDelta {
                     version,
@@ -251,6 +256,7 @@ impl ConfigService {
             }
             tokio::select! {
                 changed = common.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep_until(last + REVISION_ALONE), if sent != Some(now.revision) => {}
                 () = sender.closed() => return Ok(()),
             }
         }

@@ -2,6 +2,7 @@ use super::*;
 use crate::catalog::{Backend, Shard, endpoint_id};
 use crate::index::{PodKey, Selector};
 use crate::view::Origin;
+use proptest::prelude::*;
 use sealane_core::endpoint::{Endpoint, GatewayHost, Locality};
 use sealane_core::identity::ClusterId;
 use sealane_core::service::{Export, ExportSpec, InternalTrafficPolicy, Port, Protocol, SessionAffinity};
@@ -280,4 +281,120 @@ fn a_lane_that_turns_reaches_every_import_behind_it() {
     world.verdicts = Verdicts::from([(name("west"), (LaneVerdict::Up, None))]);
     let again = world.make(&down);
     assert_eq!(tiers(&again.outbound[&name::<ServiceKey>("shop/web")].import), [("west", Tier::Remote)]);
+}
+
+/// What changes in a cluster's world.
+#[derive(Debug, Clone)]
+enum Step {
+    Import(u8, Option<(bool, u8)>),
+    Standing(u8, Option<u8>),
+    Export(u8, Option<u8>),
+    Peer(u8, bool),
+    Lane(u8, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let some = |most: u8| proptest::option::of(0..most);
+    prop_oneof![
+        (0u8..5, proptest::option::of((any::<bool>(), 0u8..3))).prop_map(|(n, made)| Step::Import(n, made)),
+        (0u8..5, some(3)).prop_map(|(n, importers)| Step::Standing(n, importers)),
+        (0u8..5, some(3)).prop_map(|(n, pods)| Step::Export(n, pods)),
+        (0u8..3, any::<bool>()).prop_map(|(n, there)| Step::Peer(n, there)),
+        (0u8..3, any::<bool>()).prop_map(|(n, up)| Step::Lane(n, up)),
+    ]
+}
+
+fn take(world: &mut World, step: Step) {
+    let service = |n: u8| format!("shop/s{n}");
+    let cluster = |n: u8| format!("west-{n}");
+    let mut put = |key: ViewKey, item: Option<ViewItem>| match item {
+        Some(item) => drop(world.held.items.insert(key, item)),
+        None => drop(world.held.items.remove(&key)),
+    };
+    match step {
+        Step::Import(n, made) => {
+            let made = made.map(|(headless, candidates)| {
+                let candidates = (0..candidates).map(|n| direct(&cluster(n), Tier::Remote)).collect();
+                let mut made = Import::clone(&import(&service(n), candidates));
+                if headless {
+                    made.service_type = ServiceType::Headless;
+                }
+                ViewItem::Import(Arc::new(made))
+            });
+            put(ViewKey::Import(name(&service(n))), made);
+        }
+        Step::Standing(n, importers) => {
+            let made = importers.map(|i| exported(&service(n), &[&cluster(i)]));
+            put(ViewKey::Export(name(&service(n))), made);
+        }
+        Step::Peer(n, there) => put(ViewKey::Peer(name(&cluster(n))), there.then(|| peer(&cluster(n)))),
+        Step::Export(n, pods) => {
+            let shards = &mut Arc::make_mut(&mut world.catalog).shards;
+            match pods {
+                Some(pods) => {
+                    let pods: Vec<String> = (0..=pods).map(|p| format!("cart-{p}")).collect();
+                    let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
+                    drop(shards.insert(name(&service(n)), Arc::new(shard(&pods))));
+                }
+                None => drop(shards.remove(&name::<ServiceKey>(&service(n)))),
+            }
+        }
+        Step::Lane(n, up) => {
+            let verdict = if up { LaneVerdict::Up } else { LaneVerdict::Down };
+            world.verdicts.insert(name(&cluster(n)), (verdict, None));
+        }
+    }
+    world.held.revision.index += 1;
+}
+
+/// A proxy that keeps what it is told.
+struct Kept {
+    role: Role,
+    told: Told,
+    items: BTreeMap<ItemKey, Item>,
+}
+
+impl Kept {
+    fn new(role: Role) -> Self {
+        Kept { role, told: Told::default(), items: BTreeMap::new() }
+    }
+
+    fn tell(&mut self, common: &Arc<Common>) {
+        let (upserts, deletes) = self.told.tell(&self.role, common);
+        for item in upserts {
+            let key = keys(std::slice::from_ref(&item)).remove(0);
+            assert_ne!(self.items.insert(key, item.clone()), Some(item), "what did not change is not told");
+        }
+        for key in deletes {
+            assert!(self.items.remove(&key).is_some(), "{key:?} was never told");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// `World::make` compares what follows with what is made anew; here what proxies keep is compared too, also of
+    /// those who are slow and miss some.
+    #[test]
+    fn whatever_changes_every_proxy_ends_up_with_its_whole_part(
+        steps in proptest::collection::vec((step(), any::<bool>()), 1..24),
+    ) {
+        let roles = [Role::Gateway, Role::Sidecar(None), Role::Sidecar(Some(pod("cart-1")))];
+        let mut world = World::new(held(1, vec![]), catalog(&[]));
+        let mut common = Arc::new(Common::default());
+        let mut proxies = roles.clone().map(Kept::new);
+        for (step, told) in steps {
+            take(&mut world, step);
+            common = Arc::new(world.make(&common));
+            if told {
+                proxies.iter_mut().for_each(|proxy| proxy.tell(&common));
+            }
+        }
+        for (mut proxy, role) in proxies.into_iter().zip(roles) {
+            proxy.tell(&common);
+            let mut anew = Kept::new(role);
+            anew.tell(&common);
+            prop_assert_eq!(proxy.items, anew.items);
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     peers: Vec<PeerShown>,
     pipes_in_use: usize,
     pipes_opened: usize,
+    /// How many times a direction was a stream, taken in larger pieces.
+    streams: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +119,7 @@ impl Config {
             peers: snapshot.peers.values().map(|p| peer(p)).collect(),
             pipes_in_use: context.pipes.in_use(),
             pipes_opened: context.pipes.opened(),
+            streams: context.pipes.streams(),
         }
     }
 }

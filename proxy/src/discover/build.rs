@@ -50,7 +50,9 @@ pub(crate) struct Builder {
     by_socket: OrdMap<SocketAddr, ServiceKey>,
     domains: Arc<Domains>,
     probe_tls: Option<Arc<rustls::ServerConfig>>,
-    dials: BTreeMap<(ClusterName, BTreeSet<SpiffeId>), Arc<rustls::ClientConfig>>,
+    /// Who claims an address: an agent gives each to one import, and of several the first by name has it.
+    claims: BTreeMap<SocketAddr, BTreeSet<ServiceKey>>,
+    dials: BTreeMap<(ClusterName, BTreeSet<SpiffeId>), Weak<rustls::ClientConfig>>,
     health: BTreeMap<HealthKey, Weak<Health>>,
     loads: BTreeMap<SocketAddr, Weak<AtomicU32>>,
     /// How many places are remembered before those that nothing uses any more are looked for.
@@ -73,6 +75,7 @@ impl Builder {
             by_socket: OrdMap::new(),
             domains: Arc::default(),
             probe_tls: None,
+            claims: BTreeMap::new(),
             dials: BTreeMap::new(),
             health: BTreeMap::new(),
             loads: BTreeMap::new(),
@@ -214,12 +217,14 @@ impl Builder {
 
     /// Forgets places that nothing uses any more, once there may be as many of them as of others.
     fn sweep(&mut self) {
-        if self.health.len().max(self.loads.len()) < self.sweep_at {
+        let remembered = |b: &Builder| b.health.len().max(b.loads.len()).max(b.dials.len());
+        if remembered(self) < self.sweep_at {
             return;
         }
         self.health.retain(|_, health| health.strong_count() > 0);
         self.loads.retain(|_, load| load.strong_count() > 0);
-        self.sweep_at = SWEEP + 2 * self.health.len().max(self.loads.len());
+        self.dials.retain(|_, dial| dial.strong_count() > 0);
+        self.sweep_at = SWEEP + 2 * remembered(self);
     }
 
     fn set_outbound(&mut self, service: &ServiceKey, outbound: Option<Arc<Outbound>>) {
@@ -229,15 +234,20 @@ impl Builder {
             None => self.outbound.remove(service),
         };
         let former = former.map(|o| o.sockets()).unwrap_or_default();
-        for socket in former.difference(&sockets) {
-            // Another import may have got the address meanwhile.
-            if self.by_socket.get(socket) == Some(service) {
-                self.by_socket.remove(socket);
-            }
-        }
-        for socket in sockets {
-            if self.by_socket.get(&socket) != Some(service) {
-                self.by_socket.insert(socket, service.clone());
+        for socket in former.symmetric_difference(&sockets) {
+            let claims = self.claims.entry(*socket).or_default();
+            if sockets.contains(socket) {
+                claims.insert(service.clone())
+            } else {
+                claims.remove(service)
+            };
+            match claims.first() {
+                Some(first) if self.by_socket.get(socket) == Some(first) => {}
+                Some(first) => drop(self.by_socket.insert(*socket, first.clone())),
+                None => {
+                    self.by_socket.remove(socket);
+                    self.claims.remove(socket);
+                }
             }
         }
     }
@@ -392,7 +402,9 @@ impl Builder {
         let gone = peer.gone.clone();
         let made = |accepted| tls::client::config(&self.identity, bundle, accepted);
         let key = (cluster.clone(), accepted.clone());
-        let tls = Arc::clone(self.dials.entry(key).or_insert_with(|| made(accepted.clone())));
+        let kept = self.dials.get(&key).and_then(Weak::upgrade);
+        let tls = kept.unwrap_or_else(|| made(accepted.clone()));
+        self.dials.insert(key, Arc::downgrade(&tls));
         Ok(Dial { address, target, server_name, accepted, tls, gone })
     }
 
@@ -432,3 +444,6 @@ fn bundle(published: &sealane_core::trust::Bundle) -> Option<Bundle> {
         .inspect_err(|error| tracing::warn!(trust_domain = %published.trust_domain, %error, "bundle refused"))
         .ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// A bind that failed is tried again after this.
@@ -39,14 +40,14 @@ pub(crate) async fn serve(context: Arc<Context>, listener: TcpListener, import: 
 /// connections stay.
 pub(crate) async fn follow(context: Arc<Context>) {
     let mut changes = context.current.changes();
-    let mut open: BTreeMap<SocketAddr, (ServiceKey, CancellationToken)> = BTreeMap::new();
+    let mut open = BTreeMap::new();
     let mut done = OrdMap::new();
     let mut failed = false;
     loop {
         changes.mark_unchanged();
         let wanted = context.current.load().by_socket.clone();
         if failed || !wanted.ptr_eq(&done) {
-            failed = !listen(&context, &wanted, &mut open);
+            failed = !listen(&context, &wanted, &mut open).await;
             done = wanted;
         }
         tokio::select! {
@@ -57,19 +58,28 @@ pub(crate) async fn follow(context: Arc<Context>) {
     }
 }
 
+/// A listener at an import's address.
+struct Listening {
+    service: ServiceKey,
+    stop: CancellationToken,
+    task: JoinHandle<Option<()>>,
+}
+
 /// Closes and opens listeners; says whether all that are wanted are open.
-fn listen(
+async fn listen(
     context: &Arc<Context>,
     wanted: &OrdMap<SocketAddr, ServiceKey>,
-    open: &mut BTreeMap<SocketAddr, (ServiceKey, CancellationToken)>,
+    open: &mut BTreeMap<SocketAddr, Listening>,
 ) -> bool {
-    open.retain(|address, (service, stop)| {
-        let stays = wanted.get(address) == Some(service);
-        if !stays {
-            stop.cancel();
+    let stale: Vec<SocketAddr> =
+        open.iter().filter(|(at, l)| wanted.get(*at) != Some(&l.service)).map(|(at, _)| *at).collect();
+    for address in stale {
+        if let Some(listening) = open.remove(&address) {
+            listening.stop.cancel();
+            // The next import at this address can listen only when the port is free.
+            let _ = listening.task.await;
         }
-        stays
-    });
+    }
     let mut all = true;
     for (address, service) in wanted {
         if open.contains_key(address) {
@@ -80,8 +90,8 @@ fn listen(
                 let import = ImportPort { service: service.clone(), port: address.port() };
                 let stop = CancellationToken::new();
                 let serving = serve(Arc::clone(context), listener, import);
-                tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
-                open.insert(*address, (service.clone(), stop));
+                let task = tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+                open.insert(*address, Listening { service: service.clone(), stop, task });
             }
             Err(error) => {
                 all = false;

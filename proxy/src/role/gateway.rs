@@ -99,8 +99,8 @@ async fn through(context: &Context, pass: &Pass, arrived: Arrived, service: &Inb
         far.write_all(hello.bytes.rest()).await?;
         connection.traffic().sent(hello.bytes.rest().len());
         drop(hello);
-        // A ClientHello can be said by anybody, for ever; only a handshake that goes on is worth a place. The inbound
-        // proxy ends one that does not.
+        // A ClientHello can be said by anybody, for ever; only a handshake that goes on is worth a place. One that only
+        // seems to is ended by the inbound proxy, within 5 s at most.
         let goes_on = || pass.settle();
         pass_bytes(&mut stream, &mut far, connection.traffic(), &context.pipes, goes_on).await
     };

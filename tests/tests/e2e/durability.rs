@@ -1,6 +1,8 @@
 //! Power cuts and lost files: what was acknowledged is there, or the server does not start.
 
-use crate::exports::{Exported, Stream, again, further, lost, silence, sites};
+use crate::exports::{
+    Exported, Stream, again, both_again, further, lost, nothing_is_lost, silence, silence_both, sites,
+};
 use anyhow::{Context, Result, ensure};
 use sealane::local::{Federation, Lab, Site, SiteSpec};
 use sealane_tests::in_lab;
@@ -37,32 +39,26 @@ fn power_cuts_of_one_and_of_all_servers_lose_nothing_that_was_acknowledged() {
         let mut federation = three(lab, library).await?;
         let (east, west) = sites(&federation, lab).await?;
         let mut streams = [Stream::start(east, Vec::new()), Stream::start(west, Vec::new())];
-        for (round, loss) in [Loss::All, Loss::Some(1), Loss::Some(2)].into_iter().enumerate() {
-            further(&[&streams[0], &streams[1]], 8).await?;
+        for loss in [Loss::All, Loss::Some(1), Loss::Some(2)] {
+            further(&streams, 8).await?;
             let leader = federation.leader().await?;
+            let exported = silence_both(streams).await?;
             federation.kill(leader);
             power::cut(&federation.servers[leader].directory)?;
-            further(&[&streams[0], &streams[1]], 2).await?;
+            nothing_is_lost(&federation, &exported).await?;
+            streams = both_again(exported)?;
+            further(&streams, 2).await?;
             federation.start(leader).await?;
             federation.voting(3).await?;
-            further(&[&streams[0], &streams[1]], 2).await?;
+            further(&streams, 2).await?;
             cut_all(&mut federation)?;
-            let [first, second] = streams;
-            let (first, second) = (silence(first).await?, silence(second).await?);
+            let exported = silence_both(streams).await?;
             federation.environment = environment(library, loss, None);
             federation.start_all().await?;
-            let acknowledged = [&first.0[..], &second.0[..]].concat();
-            let lost = lost(&federation, &acknowledged).await?;
-            ensure!(
-                lost.is_empty(),
-                "round {round}: {} of {} are lost: {lost:?}",
-                lost.len(),
-                acknowledged.len()
-            );
-            println!("round {round}: {} exports, none lost", acknowledged.len());
-            streams = [again(first)?, again(second)?];
+            nothing_is_lost(&federation, &exported).await?;
+            streams = both_again(exported)?;
         }
-        further(&[&streams[0], &streams[1]], 2).await?;
+        further(&streams, 2).await?;
         Ok(())
     });
 }
@@ -86,9 +82,10 @@ impl Alone {
 
     /// Exports so many services more; then the server is killed, and the agent stopped.
     async fn export(mut self, count: usize) -> Result<Self> {
-        let stream = again(self.exported)?;
-        further(&[&stream], count).await?;
+        let streams = [again(self.exported)?];
+        further(&streams, count).await?;
         self.federation.kill(0);
+        let [stream] = streams;
         self.exported = silence(stream).await?;
         Ok(self)
     }

@@ -76,6 +76,25 @@ pub(crate) async fn silence(stream: Stream) -> Result<Exported> {
     Ok((acknowledged, site))
 }
 
+/// Ends both streams and stops both agents.
+pub(crate) async fn silence_both([first, second]: [Stream; 2]) -> Result<[Exported; 2]> {
+    Ok([silence(first).await?, silence(second).await?])
+}
+
+/// Lets both agents go on, and the streams with them.
+pub(crate) fn both_again([first, second]: [Exported; 2]) -> Result<[Stream; 2]> {
+    Ok([again(first)?, again(second)?])
+}
+
+/// The servers that run have everything that silent clusters were told is accepted. Says how much that is.
+pub(crate) async fn nothing_is_lost(federation: &Federation, exported: &[Exported; 2]) -> Result<usize> {
+    let acknowledged: Vec<String> = exported.iter().flat_map(|(services, _)| services.clone()).collect();
+    let lost = lost(federation, &acknowledged).await?;
+    ensure!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
+    println!("{} exports, none lost", acknowledged.len());
+    Ok(acknowledged.len())
+}
+
 /// Lets the agent go on, and the stream with it.
 pub(crate) fn again((acknowledged, site): Exported) -> Result<Stream> {
     agent(&site, Signal::CONT)?;
@@ -87,7 +106,7 @@ fn agent(site: &Site, signal: Signal) -> Result<()> {
 }
 
 /// Waits until each stream has got further.
-pub(crate) async fn further(streams: &[&Stream], by: usize) -> Result<Duration> {
+pub(crate) async fn further(streams: &[Stream], by: usize) -> Result<Duration> {
     let before: Vec<usize> = streams.iter().map(|s| s.count()).collect();
     wait::until_true("every stream goes on", PATIENCE, async || {
         Ok(streams.iter().zip(&before).all(|(s, before)| s.count() >= before + by))
@@ -106,20 +125,6 @@ async fn lacks(client: &StatusClient, services: &[String]) -> Result<Vec<String>
     let known = client.services().await?.services;
     let known: BTreeSet<String> = known.iter().map(|s| format!("{}/{}", s.namespace, s.name)).collect();
     Ok(services.iter().filter(|s| !known.contains(*s)).cloned().collect())
-}
-
-/// Every server that runs has all of these.
-pub(crate) async fn all_have(federation: &Federation, services: &[String]) -> Result<()> {
-    for (at, server) in federation.servers.iter().enumerate().filter(|(_, s)| s.process.is_some()) {
-        let client = federation.client_of(at)?;
-        wait::until_true(&format!("{} has every acknowledged export", server.name), PATIENCE, async || {
-            let missing = lacks(&client, services).await?;
-            ensure!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), services.len());
-            Ok(true)
-        })
-        .await?;
-    }
-    Ok(())
 }
 
 /// What the servers that run have lost of these: as each says after it has asked the leader, at its first answer.

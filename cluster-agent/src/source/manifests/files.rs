@@ -68,7 +68,8 @@ impl Files {
         let names = list().map_err(|e| format!("can not list {}: {e}", self.directory.display()))?;
         self.set_too_many(names.len() > MAX_FILES);
         let gone: Vec<String> = self.files.keys().filter(|n| !names.contains(*n)).cloned().collect();
-        for name in names.into_iter().take(MAX_FILES).chain(gone) {
+        // Those that are gone make room for those that came.
+        for name in gone.into_iter().chain(names.into_iter().take(MAX_FILES)) {
             let path = self.directory.join(&name);
             let stamp = std::fs::metadata(&path).ok().as_ref().map(stamp);
             if stamp.is_none() || self.files.get(&name).is_none_or(|f| f.stamp != stamp) {

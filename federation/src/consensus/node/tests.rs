@@ -78,7 +78,7 @@ fn a_read_without_a_leader_expires_and_one_after_it_is_retried() {
     let leader = net.leader();
     net.cut(leader);
     let late = net.read(leader);
-    net.ticks(150);
+    net.ticks(250);
     assert_eq!(net.answer(late), Some(&Outcome::ReadExpired));
 }
 

@@ -109,7 +109,7 @@ async fn a_removed_cluster_has_its_connections_ended_on_both_sides() {
 #[tokio::test]
 async fn those_who_dally_make_room_and_cost_little() {
     let chain = Chain::to(says("served").await).await;
-    let limits = Limits { dallying: 8, ..Limits::default() };
+    let limits = Limits { dallying: 8, spared: Duration::ZERO, ..Limits::default() };
     let door = chain.gateway.gateway(limits).await;
     let mut slow = Vec::new();
     for _ in 0..50 {
@@ -130,7 +130,8 @@ async fn those_who_dally_make_room_and_cost_little() {
 #[tokio::test]
 async fn whole_client_hellos_of_a_stranger_do_not_fill_the_gateway() {
     let chain = Chain::to(says("served").await).await;
-    let door = chain.gateway.gateway(Limits { dallying: 8, ..Limits::default() }).await;
+    let door =
+        chain.gateway.gateway(Limits { dallying: 8, spared: Duration::ZERO, ..Limits::default() }).await;
     let hello = crate::tls::hello::tests::real("p80.cart.shop.svc.clusterset.local");
     let mut slow = Vec::new();
     for _ in 0..20 {
