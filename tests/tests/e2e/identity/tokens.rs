@@ -11,6 +11,7 @@ use sealane_trust::issue::Authority;
 use sealane_trust::join::{JoinToken, TokenKind};
 use sealane_trust::tls::ALPN_H2;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A token of a federation, in a file.
 async fn token(federation: &Federation, path: &Path, options: &[&str]) -> Result<JoinToken> {
@@ -79,6 +80,8 @@ fn a_token_that_ran_out_or_is_of_another_federation_is_refused_with_the_reason()
         foreign.root_hash = late.root_hash;
         let known = write(lab, "with-our-root", &foreign)?;
         agent_is_refused(lab, &known, "there is no such join token").await?;
+        // It lives for a second, and all of the above may take less.
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
         agent_is_refused(lab, &lab.path().join("late"), "the join token ran out").await?;
         let server = token(&ours, &lab.path().join("server"), &["--server"]).await?;
         ensure!(server.kind == TokenKind::Server);
