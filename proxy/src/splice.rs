@@ -40,10 +40,8 @@ const KEPT: usize = 64;
 
 /// What a direction moves in large pieces before it is a stream, of which larger pieces yet are waited for.
 const STREAM: usize = 1024 * 1024;
-/// A stream's pieces, in bytes: the larger, the less each costs. (Half of what the kernel then lets wait.)
-const AT_LEAST: i32 = 512 * 1024;
-/// A stream of which so little came in the longest wait is none any more.
-const PAUSES: usize = 128 * 1024;
+/// A stream's pieces, in bytes: the larger, the less each costs.
+const AT_LEAST: i32 = 256 * 1024;
 /// How long a smaller piece of a stream may wait for more, its last one too. (The clock ticks in milliseconds.)
 const LONGEST_WAIT: Duration = Duration::from_millis(1);
 
@@ -271,7 +269,7 @@ async fn spliced(
                 drain(&pipe.read, to, n, flags, count).await?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if low_water.raised() && !told && since < PAUSES {
+                if low_water.raised() && !told && since < AT_LEAST as usize {
                     // The stream pauses. What came before the mark was taken back is looked for once more.
                     low_water.lower();
                     *streak = 0;
