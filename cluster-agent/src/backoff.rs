@@ -1,4 +1,4 @@
-//! Waiting before another try: full jitter, so that a thousand agents do not come back at once.
+//! Waiting: before another try, with full jitter, so that a thousand agents do not come back at once; and after a write.
 
 use std::time::Duration;
 
@@ -28,6 +28,17 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// Writing to disk what changes all the time takes at most one part in so many of the time,
+const SHARE: u32 = 20;
+/// but what came meanwhile does not wait for longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// How long to rest after a write that took so long.
+#[must_use]
+pub fn rest_after(took: Duration) -> Duration {
+    took.saturating_mul(SHARE - 1).min(LONGEST_REST)
 }
 
 #[cfg(test)]

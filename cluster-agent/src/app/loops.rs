@@ -1,6 +1,7 @@
 //! The loops of the agent: each waits for what it follows, makes one synchronous call, and passes the result on.
 
 use crate::addresses::Addresses;
+use crate::backoff::rest_after;
 use crate::ca::Ca;
 use crate::catalog::{Catalog, Own};
 use crate::config::{Changed, Common, Inputs, LaneEvent};
@@ -28,12 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long after a failed write it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// The output directory is brought up to date at most this often,
+/// The output directory is brought up to date at most this often.
 const OUTPUT: Duration = Duration::from_millis(20);
-/// and at least this often while there is something to write,
-const LONGEST_UNWRITTEN: Duration = Duration::from_secs(1);
-/// and else takes at most one part in so many of the time: a new file costs a millisecond where many are replaced.
-const OUTPUT_SHARE: u32 = 20;
 /// `status.json` is written at most this often.
 const STATUS: Duration = Duration::from_millis(250);
 /// How often rounds of probes are closed.
@@ -196,7 +193,7 @@ pub(super) async fn write_output(
         if changed.is_err() {
             return;
         }
-        let pause = took.saturating_mul(OUTPUT_SHARE - 1).clamp(OUTPUT, LONGEST_UNWRITTEN);
+        let pause = rest_after(took).max(OUTPUT);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

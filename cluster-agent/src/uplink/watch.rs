@@ -1,7 +1,7 @@
 //! The view stream, and the view's way to disk.
 
 use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, removed};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, rest_after};
 use crate::status::Status;
 use crate::store::Store;
 use crate::view::{self, Held, Origin, Receiver, Step};
@@ -19,11 +19,6 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-/// Writing the view to disk takes at most one part in so many of the time, and is begun at the latest after
-/// [`LONGEST_UNKEPT`].
-const PERSIST_SHARE: u32 = 20;
-/// What a view that came during a write may have to wait after it.
-const LONGEST_UNKEPT: Duration = Duration::from_secs(1);
 /// Messages that may wait for the connection; acknowledgements that find no room are dropped for later ones.
 const OUTGOING: usize = 4;
 
@@ -134,7 +129,7 @@ pub async fn persist(
             kept = now.clone();
             let began = Instant::now();
             let saved = tokio::task::spawn_blocking(move || view::save(&path, federation, &now)).await;
-            pause = began.elapsed().saturating_mul(PERSIST_SHARE - 1).min(LONGEST_UNKEPT);
+            pause = rest_after(began.elapsed());
             let result = match saved {
                 Ok(Ok(())) => Ok(revision),
                 Ok(Err(error)) => Err(error.to_string()),

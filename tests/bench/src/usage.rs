@@ -1,4 +1,4 @@
-//! What processes have used of the machine, as the kernel counts it.
+//! How much processor time processes have used, as the kernel counts it.
 
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -14,18 +14,6 @@ pub(crate) fn cpu(process: u32) -> Result<Duration> {
     let path = format!("/proc/{process}/stat");
     let text = std::fs::read_to_string(&path).with_context(|| format!("{path}: the process is gone"))?;
     ticks(&text).map(|ticks| TICK * ticks).with_context(|| format!("{path} is not what it should be"))
-}
-
-/// The resident memory of a process, in bytes.
-///
-/// # Errors
-/// When it is gone.
-pub(crate) fn resident(process: u32) -> Result<u64> {
-    let path = format!("/proc/{process}/status");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{path}: the process is gone"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
-    Ok(kilobytes * 1024)
 }
 
 /// Fields 14 and 15, counted after the name, which may itself hold spaces and parentheses.
@@ -49,7 +37,6 @@ mod tests {
 
     #[test]
     fn this_process_is_measured() {
-        assert!(resident(std::process::id()).unwrap() > 100_000);
         cpu(std::process::id()).unwrap();
     }
 }

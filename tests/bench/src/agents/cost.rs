@@ -61,6 +61,6 @@ impl Cost {
 /// # Errors
 /// When one does not run.
 pub(crate) fn resident(federation: &Federation) -> Result<Vec<u64>> {
-    let of = |s: &Server| usage::resident(s.process.as_ref().context("a server does not run")?.id());
+    let of = |s: &Server| s.process.as_ref().context("a server does not run")?.resident();
     federation.servers.iter().map(of).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::usage;
 use anyhow::Result;
+use sealane::local::process::resident;
 use std::time::Duration;
 
 /// The hops of a chain, in the order in which a request meets them.
@@ -24,6 +25,18 @@ impl Hops {
 
     /// The resident memory of each, in bytes.
     pub(crate) fn resident(&self) -> Result<Vec<u64>> {
-        self.0.iter().map(|pid| usage::resident(*pid)).collect()
+        self.0.iter().map(|pid| resident(*pid)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_measured() {
+        let own = Hops(vec![std::process::id()]);
+        assert!(own.resident().unwrap()[0] > 100_000);
+        assert_eq!(own.used().unwrap().len(), 1);
     }
 }
