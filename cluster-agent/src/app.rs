@@ -4,7 +4,7 @@ mod loops;
 
 use crate::addresses::Addresses;
 use crate::admin::{self, Admin};
-use crate::args::{Args, Command, LogFormat, RunArgs, WorkloadTokenArgs};
+use crate::args::{Args, Command, LogFormat, RunArgs, Source, WorkloadTokenArgs};
 use crate::backoff::Backoff;
 use crate::ca::Ca;
 use crate::catalog::Own;
@@ -12,6 +12,7 @@ use crate::config::{ConfigService, PROBES};
 use crate::enroll;
 use crate::identity::{Claim, Grants, IdentityService, await_agent, write_workload_token};
 use crate::index::Index;
+use crate::kubernetes;
 use crate::lanes::{Lanes, Verdicts};
 use crate::metrics::Metrics;
 use crate::source::{EVENTS, manifests};
@@ -30,6 +31,7 @@ use sealane_trust::acceptor::{self, Acceptor, Limits};
 use sealane_trust::revocation::Revocations;
 use sealane_trust::tls::{self, ClientAuth, FederationPeers, Identity};
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -81,13 +83,16 @@ async fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
 }
 
 async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
+    let source = args.source()?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let state = StateDir::create(&args.dir)?;
     let _lock = state.lock()?;
     // All that may be wrong here is found before the join token is used up.
-    let ground = Ground::take(&args).await?;
-    let Some(membership) = stop.run_until_cancelled(membership(&state, &args)).await.transpose()? else {
+    let ground = Ground::take(&args, source).await?;
+    let Some(membership) =
+        stop.run_until_cancelled(membership(&state, &args, &ground.place)).await.transpose()?
+    else {
         return Ok(());
     };
     let agent = Agent::new(args, state, membership)?;
@@ -100,11 +105,41 @@ struct Ground {
     admin: TcpListener,
     /// Where proxies dial the agent, as HOST:PORT.
     advertised: String,
-    writer: Writer,
+    place: Place,
+}
+
+/// Where the cluster is read from and written to.
+enum Place {
+    /// Directories.
+    Files { manifests: PathBuf, out: PathBuf, writer: Writer },
+    /// An API server.
+    Kubernetes(kube::Client),
+}
+
+impl Place {
+    async fn take(source: Source) -> anyhow::Result<Self> {
+        Ok(match source {
+            Source::Manifests { manifests, out } => {
+                let writer = Writer::open(&out).context("--out")?;
+                Place::Files { manifests, out, writer }
+            }
+            Source::Kubernetes(args) => Place::Kubernetes(kubernetes::client(&args).await?),
+        })
+    }
+
+    /// What must be so before a join token is used up.
+    fn check(&self) -> anyhow::Result<()> {
+        if let Place::Files { manifests, .. } = self {
+            let found = manifests.metadata();
+            let found = found.with_context(|| format!("--manifests {}", manifests.display()))?;
+            ensure!(found.is_dir(), "--manifests {} is not a directory", manifests.display());
+        }
+        Ok(())
+    }
 }
 
 impl Ground {
-    async fn take(args: &RunArgs) -> anyhow::Result<Self> {
+    async fn take(args: &RunArgs, source: Source) -> anyhow::Result<Self> {
         let bind = |address| acceptor::bind(address).with_context(|| format!("can not listen on {address}"));
         let (listener, admin) = (bind(args.listen)?, bind(args.admin_listen)?);
         let local = listener.local_addr()?;
@@ -115,8 +150,7 @@ impl Ground {
             }
             None => local.to_string(),
         };
-        let writer = Writer::open(&args.out).context("--out")?;
-        Ok(Ground { listener, admin, advertised, writer })
+        Ok(Ground { listener, admin, advertised, place: Place::take(source).await? })
     }
 }
 
@@ -135,7 +169,7 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// What joining brought; joins when the cluster has not, for as long as that can succeed.
-async fn membership(state: &StateDir, args: &RunArgs) -> anyhow::Result<Membership> {
+async fn membership(state: &StateDir, args: &RunArgs, place: &Place) -> anyhow::Result<Membership> {
     if let Some(membership) = state.membership()? {
         match state.removed()? {
             Some(reason) if args.join_token_file.is_some() => bail!(reason),
@@ -144,9 +178,7 @@ async fn membership(state: &StateDir, args: &RunArgs) -> anyhow::Result<Membersh
         }
         return Ok(membership);
     }
-    let manifests = args.manifests.metadata();
-    let manifests = manifests.with_context(|| format!("--manifests {}", args.manifests.display()))?;
-    ensure!(manifests.is_dir(), "--manifests {} is not a directory", args.manifests.display());
+    place.check()?;
     let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
     let token = enroll::read_token(path).with_context(|| format!("--join-token-file {}", path.display()))?;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -227,14 +259,14 @@ impl Agent {
     }
 
     async fn serve(self, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
-        let Ground { listener, admin, advertised, writer } = ground;
+        let Ground { listener, admin, advertised, place } = ground;
         let trust_domain = self.own.trust_domain.to_string();
         self.state.set_serving(&Serving { agent: vec![advertised], trust_domain })?;
         let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
         let tasks = TaskTracker::new();
-        self.spawn_local(&tasks, &stop, addresses, writer);
+        self.spawn_local(&tasks, &stop, addresses);
         self.spawn_uplink(&tasks, &stop);
-        let index = self.spawn_source(&tasks, &stop);
+        let index = self.spawn_source(&tasks, &stop, place)?;
         self.spawn_services(&tasks, &stop, listener, admin, index);
         tasks.spawn(loops::keep_removed(self.state.clone(), self.status.clone(), stop.clone()));
         tasks.spawn(loops::announce(self.reporter.clone(), stop.clone()));
@@ -247,13 +279,7 @@ impl Agent {
     }
 
     /// The loops that turn what is known into what proxies and people get.
-    fn spawn_local(
-        &self,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-        addresses: Addresses,
-        writer: Writer,
-    ) {
+    fn spawn_local(&self, tasks: &TaskTracker, stop: &CancellationToken, addresses: Addresses) {
         let c = &self.channels;
         tasks.spawn(loops::make_common(
             loops::CommonInputs {
@@ -266,6 +292,11 @@ impl Agent {
             c.common.clone(),
             stop.clone(),
         ));
+    }
+
+    /// The loops that keep the output directory.
+    fn spawn_output(&self, tasks: &TaskTracker, stop: &CancellationToken, out: &Path, writer: Writer) {
+        let c = &self.channels;
         tasks.spawn(loops::write_output(
             loops::OutputInputs {
                 held: c.held.subscribe(),
@@ -276,7 +307,7 @@ impl Agent {
             self.status.clone(),
             stop.clone(),
         ));
-        let path = self.args.out.join("status.json");
+        let path = out.join("status.json");
         tasks.spawn(loops::write_status(self.reporter.clone(), path, stop.clone()));
     }
 
@@ -305,11 +336,22 @@ impl Agent {
         tasks.spawn(enroll::keep_renewed(self.state.clone(), self.store.clone(), stop.clone()));
     }
 
-    fn spawn_source(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Arc<RwLock<Index>> {
+    fn spawn_source(
+        &self,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        place: Place,
+    ) -> anyhow::Result<Arc<RwLock<Index>>> {
         let index = Arc::new(RwLock::new(Index::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        // It ends with its receiver.
-        tasks.spawn(manifests::run(self.args.manifests.clone(), sender));
+        match place {
+            Place::Files { manifests, out, writer } => {
+                self.spawn_output(tasks, stop, &out, writer);
+                // It ends with its receiver.
+                tasks.spawn(manifests::run(manifests, sender));
+            }
+            Place::Kubernetes(_) => bail!("--source kubernetes is not ready to be used in this build"),
+        }
         tasks.spawn(loops::follow_source(
             events,
             index.clone(),
@@ -318,7 +360,7 @@ impl Agent {
             self.status.clone(),
             stop.clone(),
         ));
-        index
+        Ok(index)
     }
 
     fn spawn_services(

@@ -18,6 +18,8 @@ use std::time::Duration;
     after_help = "EXAMPLES:\n  \
         sealane-agent run --dir /var/lib/sealane --join-token-file token --manifests /etc/sealane/manifests \\\n      \
         --out /run/sealane/out --listen 10.0.0.5:7450 --gateway 10.0.0.9:15443\n  \
+        sealane-agent run --dir /var/lib/sealane --join-token-file token --source kubernetes \\\n      \
+        --listen 0.0.0.0:7450 --advertise sealane-agent.sealane-system.svc:7450\n  \
         sealane-agent workload-token --dir /var/lib/sealane --namespace shop --service-account cart --out cart.token"
 )]
 pub struct Args {
@@ -59,12 +61,28 @@ pub struct RunArgs {
     /// The join token, from `sealane token create`; needed until the cluster has joined, `-` for standard input.
     #[arg(long)]
     pub join_token_file: Option<PathBuf>,
-    /// The directory of Kubernetes YAML that describes this cluster.
+    /// What this cluster is read from, and its imports are written to.
+    #[arg(long, value_enum, default_value_t = SourceKind::Manifests)]
+    pub source: SourceKind,
+    /// The directory of Kubernetes YAML that describes this cluster; with --source manifests.
     #[arg(long)]
-    pub manifests: PathBuf,
-    /// Where ServiceImports, EndpointSlices, ServiceExport conditions and status.json are written.
+    pub manifests: Option<PathBuf>,
+    /// Where ServiceImports, EndpointSlices, ServiceExport conditions and status.json are written; with --source
+    /// manifests.
     #[arg(long)]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
+    /// How the API server is reached, with --source kubernetes [default: as a pod of the cluster].
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of --kubeconfig [default: its current one].
+    #[arg(long, requires = "kubeconfig")]
+    pub kube_context: Option<String>,
+    /// The namespace of the agent's own Lease and Secrets, with --source kubernetes.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "sealane-system")]
+    pub namespace: Namespace,
+    /// What this replica calls itself in the Lease, with --source kubernetes [default: the host's name].
+    #[arg(long, env = "POD_NAME")]
+    pub replica: Option<String>,
     /// Where this cluster's proxies connect (gRPC over TLS).
     #[arg(long)]
     pub listen: SocketAddr,
@@ -98,7 +116,118 @@ pub struct RunArgs {
     pub svid_ttl: Duration,
 }
 
+/// Where a cluster is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SourceKind {
+    /// A directory of Kubernetes YAML.
+    Manifests,
+    /// A Kubernetes API server.
+    Kubernetes,
+}
+
+/// What --source and the arguments that belong to it say together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory in, a directory out.
+    Manifests {
+        /// What describes the cluster.
+        manifests: PathBuf,
+        /// Where its imports are written.
+        out: PathBuf,
+    },
+    /// An API server.
+    Kubernetes(Kubernetes),
+}
+
+/// How the agent stands in a Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// The file that says how the API server is reached; `None` for a pod of the cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// The file's context, where it is not the current one.
+    pub context: Option<String>,
+    /// The namespace of the agent's own Lease and Secrets.
+    pub namespace: Namespace,
+    /// What this replica calls itself.
+    pub replica: String,
+}
+
+/// Arguments of one source were given with, or missed by, another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// One is missing.
+    #[error("--source {of} needs {argument}: {why}")]
+    Missing {
+        /// The source.
+        of: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// What it is for.
+        why: &'static str,
+    },
+    /// One is too many.
+    #[error("{argument} is not for --source {of}: {why}")]
+    Foreign {
+        /// The source.
+        of: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// What to do.
+        why: &'static str,
+    },
+}
+
 impl RunArgs {
+    /// The source with all that belongs to it.
+    ///
+    /// # Errors
+    /// When something is missing, or belongs to the other source.
+    pub fn source(&self) -> Result<Source, SourceError> {
+        match self.source {
+            SourceKind::Manifests => self.manifests_source(),
+            SourceKind::Kubernetes => self.kubernetes_source(),
+        }
+    }
+
+    fn manifests_source(&self) -> Result<Source, SourceError> {
+        let of = "manifests";
+        let missing = |argument, why| SourceError::Missing { of, argument, why };
+        if self.kubeconfig.is_some() {
+            let why = "give --source kubernetes to read a cluster's API server";
+            return Err(SourceError::Foreign { of, argument: "--kubeconfig", why });
+        }
+        Ok(Source::Manifests {
+            manifests: self.manifests.clone().ok_or_else(|| {
+                missing(
+                    "--manifests",
+                    "the directory that describes the cluster (or give --source kubernetes)",
+                )
+            })?,
+            out: self
+                .out
+                .clone()
+                .ok_or_else(|| missing("--out", "the directory that imports are written to"))?,
+        })
+    }
+
+    fn kubernetes_source(&self) -> Result<Source, SourceError> {
+        let of = "kubernetes";
+        let foreign = |argument, why| Err(SourceError::Foreign { of, argument, why });
+        if self.manifests.is_some() {
+            return foreign("--manifests", "the API server describes the cluster");
+        }
+        if self.out.is_some() {
+            return foreign("--out", "imports are written to the API server");
+        }
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Source::Kubernetes(Kubernetes {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.kube_context.clone(),
+            namespace: self.namespace.clone(),
+            replica: self.replica.clone().filter(|r| !r.is_empty()).unwrap_or_else(host),
+        }))
+    }
+
     /// The locality of endpoints that have none of their own.
     #[must_use]
     pub fn locality(&self) -> Locality {
@@ -179,6 +308,41 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Args::command().debug_assert();
+    }
+
+    fn source(more: &[&str]) -> Result<Source, SourceError> {
+        let base = ["sealane-agent", "run", "--dir", "d", "--listen", "127.0.0.1:0", "--replica", "a-0"];
+        let Command::Run(args) = Args::try_parse_from(base.iter().chain(more)).unwrap().command else {
+            panic!("another command");
+        };
+        args.source()
+    }
+
+    #[test]
+    fn a_source_has_its_own_arguments_and_no_others() {
+        let (manifests, out) = (PathBuf::from("m"), PathBuf::from("o"));
+        assert_eq!(source(&["--manifests", "m", "--out", "o"]), Ok(Source::Manifests { manifests, out }));
+        let kubernetes = Kubernetes {
+            kubeconfig: None,
+            context: None,
+            namespace: "sealane-system".parse().unwrap(),
+            replica: "a-0".to_owned(),
+        };
+        assert_eq!(source(&["--source", "kubernetes"]), Ok(Source::Kubernetes(kubernetes)));
+        let refused: [(&[&str], &str); 5] = [
+            (&["--out", "o"], "--source manifests needs --manifests"),
+            (&["--manifests", "m"], "--source manifests needs --out"),
+            (
+                &["--manifests", "m", "--out", "o", "--kubeconfig", "k"],
+                "--kubeconfig is not for --source manifests",
+            ),
+            (&["--source", "kubernetes", "--out", "o"], "--out is not for --source kubernetes"),
+            (&["--source", "kubernetes", "--manifests", "m"], "--manifests is not for --source kubernetes"),
+        ];
+        for (given, said) in refused {
+            let error = source(given).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod diff;
 pub mod enroll;
 pub mod identity;
 pub mod index;
+pub mod kubernetes;
 pub mod lanes;
 pub mod map;
 pub mod metrics;

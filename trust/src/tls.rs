@@ -21,7 +21,8 @@ pub const ALPN_H2: &[u8] = b"h2";
 /// HTTP/1.1.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// Our cryptography: *ring*, TLS 1.3 suites with AES-128-GCM first, X25519 and P-256. Nothing installs it globally.
+/// Our cryptography: *ring*, TLS 1.3 suites with AES-128-GCM first, X25519 and P-256. Nothing installs it globally, but
+/// for the Kubernetes client of the agent, which takes it from nowhere else.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
