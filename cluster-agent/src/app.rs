@@ -350,7 +350,12 @@ impl Agent {
                 // It ends with its receiver.
                 tasks.spawn(manifests::run(manifests, sender));
             }
-            Place::Kubernetes(_) => bail!("--source kubernetes is not ready to be used in this build"),
+            Place::Kubernetes(client) => {
+                bail!(
+                    "--source kubernetes (as of {}) does not follow clusters yet",
+                    client.default_namespace()
+                )
+            }
         }
         tasks.spawn(loops::follow_source(
             events,
