@@ -1,10 +1,11 @@
 //! The composition root: what exists, in which order it begins, and how it ends.
 
 mod loops;
+mod place;
 
 use crate::addresses::Addresses;
 use crate::admin::{self, Admin};
-use crate::args::{Args, Command, LogFormat, RunArgs, Source, WorkloadTokenArgs};
+use crate::args::{Args, Command, LogFormat, RunArgs, WorkloadTokenArgs};
 use crate::backoff::Backoff;
 use crate::ca::Ca;
 use crate::catalog::Own;
@@ -12,17 +13,19 @@ use crate::config::{ConfigService, PROBES};
 use crate::enroll;
 use crate::identity::{Claim, Grants, IdentityService, await_agent, write_workload_token};
 use crate::index::Index;
-use crate::kubernetes;
 use crate::lanes::{Lanes, Verdicts};
+use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::source::{EVENTS, manifests};
+use crate::source::EVENTS;
 use crate::state::{Membership, Serving, StateDir};
 use crate::status::{Reporter, Status};
 use crate::store::Store;
 use crate::uplink::{self, ExportLoop, WatchLoop};
+use crate::vault::{Credentials, Vault, VaultError};
 use crate::view::{self, Held};
 use crate::writer::Writer;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
+use place::Place;
 use sealane_core::identity::InstanceId;
 use sealane_core::name::NetworkName;
 use sealane_proto::agent::v1::config_server::ConfigServer;
@@ -31,7 +34,7 @@ use sealane_trust::acceptor::{self, Acceptor, Limits};
 use sealane_trust::revocation::Revocations;
 use sealane_trust::tls::{self, ClientAuth, FederationPeers, Identity};
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -90,13 +93,46 @@ async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
     let _lock = state.lock()?;
     // All that may be wrong here is found before the join token is used up.
     let ground = Ground::take(&args, source).await?;
-    let Some(membership) =
-        stop.run_until_cancelled(membership(&state, &args, &ground.place)).await.transpose()?
-    else {
-        return Ok(());
-    };
-    let agent = Agent::new(args, state, membership)?;
+    let begun = stop.run_until_cancelled(Begun::reach(&state, &args, &ground.place)).await.transpose()?;
+    let Some(begun) = begun else { return Ok(()) };
+    let agent = Agent::new(args, state, begun)?;
     agent.serve(ground, stop).await
+}
+
+/// Who the agent is: what joining brought, the cluster's root, and this agent's name.
+struct Begun {
+    vault: Vault,
+    credentials: Credentials,
+    ca: Ca,
+    instance: InstanceId,
+}
+
+impl Begun {
+    async fn reach(state: &StateDir, args: &RunArgs, place: &Place) -> anyhow::Result<Self> {
+        let vault = place.vault(state);
+        let credentials = credentials(&vault, state, args, place).await?;
+        let domain = &credentials.membership.trust_domain;
+        let ca = patiently("can not read or make the cluster's root yet", async || vault.ca(domain).await);
+        let ca = ca.await?;
+        Ok(Begun { instance: place.instance().await?, vault, credentials, ca })
+    }
+}
+
+/// Tries for as long as that can succeed.
+async fn patiently<T>(
+    what: &str,
+    mut tried: impl AsyncFnMut() -> Result<T, VaultError>,
+) -> Result<T, VaultError> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match tried().await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, what);
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// What the agent takes from the machine: its ports and its output directory.
@@ -108,38 +144,8 @@ struct Ground {
     place: Place,
 }
 
-/// Where the cluster is read from and written to.
-enum Place {
-    /// Directories.
-    Files { manifests: PathBuf, out: PathBuf, writer: Writer },
-    /// An API server.
-    Kubernetes(kube::Client),
-}
-
-impl Place {
-    async fn take(source: Source) -> anyhow::Result<Self> {
-        Ok(match source {
-            Source::Manifests { manifests, out } => {
-                let writer = Writer::open(&out).context("--out")?;
-                Place::Files { manifests, out, writer }
-            }
-            Source::Kubernetes(args) => Place::Kubernetes(kubernetes::client(&args).await?),
-        })
-    }
-
-    /// What must be so before a join token is used up.
-    fn check(&self) -> anyhow::Result<()> {
-        if let Place::Files { manifests, .. } = self {
-            let found = manifests.metadata();
-            let found = found.with_context(|| format!("--manifests {}", manifests.display()))?;
-            ensure!(found.is_dir(), "--manifests {} is not a directory", manifests.display());
-        }
-        Ok(())
-    }
-}
-
 impl Ground {
-    async fn take(args: &RunArgs, source: Source) -> anyhow::Result<Self> {
+    async fn take(args: &RunArgs, source: crate::args::Source) -> anyhow::Result<Self> {
         let bind = |address| acceptor::bind(address).with_context(|| format!("can not listen on {address}"));
         let (listener, admin) = (bind(args.listen)?, bind(args.admin_listen)?);
         let local = listener.local_addr()?;
@@ -169,24 +175,35 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// What joining brought; joins when the cluster has not, for as long as that can succeed.
-async fn membership(state: &StateDir, args: &RunArgs, place: &Place) -> anyhow::Result<Membership> {
-    if let Some(membership) = state.membership()? {
+async fn credentials(
+    vault: &Vault,
+    state: &StateDir,
+    args: &RunArgs,
+    place: &Place,
+) -> anyhow::Result<Credentials> {
+    let kept = patiently("can not read the agent's identity yet", async || vault.credentials().await).await?;
+    if let Some(kept) = kept {
         match state.removed()? {
-            Some(reason) if args.join_token_file.is_some() => bail!(reason),
+            // Where the token's file stays for good it says nothing.
+            Some(reason) if args.join_token_file.is_some() && matches!(place, Place::Files { .. }) => {
+                bail!(reason)
+            }
             Some(reason) => tracing::error!(reason, "this cluster is no member of the federation any more"),
             None => {}
         }
-        return Ok(membership);
+        return Ok(kept);
     }
     place.check()?;
     let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
-    let token = enroll::read_token(path).with_context(|| format!("--join-token-file {}", path.display()))?;
+    let token = enroll::read_token(path, place.exposure())
+        .with_context(|| format!("--join-token-file {}", path.display()))?;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
-        match enroll::join(state, &token).await {
-            Ok(membership) => {
+        match enroll::join(vault, &token).await {
+            Ok(credentials) => {
+                let membership = &credentials.membership;
                 tracing::info!(cluster = %membership.cluster, federation = %membership.federation, "joined");
-                return Ok(membership);
+                return Ok(credentials);
             }
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = %error, "can not join yet");
@@ -201,6 +218,8 @@ async fn membership(state: &StateDir, args: &RunArgs, place: &Place) -> anyhow::
 struct Agent {
     args: RunArgs,
     state: StateDir,
+    vault: Vault,
+    credentials: Credentials,
     store: Arc<Store>,
     own: Arc<Own>,
     ca: Arc<Ca>,
@@ -221,9 +240,10 @@ struct Channels {
 }
 
 impl Agent {
-    fn new(args: RunArgs, state: StateDir, membership: Membership) -> anyhow::Result<Self> {
-        let (identity, roots) = enroll::load(&state, &membership)?;
-        let ca = Arc::new(Ca::open(&state, &membership.trust_domain)?);
+    fn new(args: RunArgs, state: StateDir, begun: Begun) -> anyhow::Result<Self> {
+        let Begun { vault, credentials, ca, instance } = begun;
+        let (identity, roots) = enroll::load(&credentials)?;
+        let (membership, ca) = (credentials.membership.clone(), Arc::new(ca));
         let own = Arc::new(Own {
             cluster: membership.cluster.clone(),
             trust_domain: membership.trust_domain.clone(),
@@ -249,13 +269,25 @@ impl Agent {
             status: status.clone(),
             store: store.clone(),
             serving: serving.clone(),
-            // Of the process and not of the directory: a copied directory must not be taken for this agent.
-            instance: InstanceId(sealane_trust::random()?),
+            instance,
             held: channels.held.subscribe(),
             catalog: channels.catalog.subscribe(),
             lanes: channels.lanes.subscribe(),
         };
-        Ok(Agent { args, state, store, own, ca, serving, reporter, status, metrics, channels })
+        Ok(Agent {
+            args,
+            state,
+            vault,
+            credentials,
+            store,
+            own,
+            ca,
+            serving,
+            reporter,
+            status,
+            metrics,
+            channels,
+        })
     }
 
     async fn serve(self, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
@@ -264,9 +296,13 @@ impl Agent {
         self.state.set_serving(&Serving { agent: vec![advertised], trust_domain })?;
         let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
         let tasks = TaskTracker::new();
+        let writers = TaskTracker::new();
+        let leadership = place.leadership(&tasks, &writers, &self.status, &stop);
         self.spawn_local(&tasks, &stop, addresses);
-        self.spawn_uplink(&tasks, &stop);
-        let index = self.spawn_source(&tasks, &stop, place)?;
+        self.spawn_uplink(&tasks, &stop, &leadership);
+        let index = self.spawn_source(&tasks, &stop, &place);
+        self.spawn_sink(&tasks, &stop, place);
+        writers.close();
         self.spawn_services(&tasks, &stop, listener, admin, index);
         tasks.spawn(loops::keep_removed(self.state.clone(), self.status.clone(), stop.clone()));
         tasks.spawn(loops::announce(self.reporter.clone(), stop.clone()));
@@ -311,10 +347,11 @@ impl Agent {
         tasks.spawn(loops::write_status(self.reporter.clone(), path, stop.clone()));
     }
 
-    fn spawn_uplink(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+    fn spawn_uplink(&self, tasks: &TaskTracker, stop: &CancellationToken, leadership: &Leadership) {
         let c = &self.channels;
         let export = ExportLoop {
             opened: 0,
+            leadership: leadership.clone(),
             store: self.store.clone(),
             instance: self.reporter.instance,
             own: self.own.clone(),
@@ -333,30 +370,36 @@ impl Agent {
             self.status.clone(),
             stop.clone(),
         ));
-        tasks.spawn(enroll::keep_renewed(self.state.clone(), self.store.clone(), stop.clone()));
+        tasks.spawn(enroll::keep_renewed(
+            self.vault.clone(),
+            self.credentials.clone(),
+            self.store.clone(),
+            leadership.clone(),
+            stop.clone(),
+        ));
+    }
+
+    /// The loops that write what was imported.
+    fn spawn_sink(&self, tasks: &TaskTracker, stop: &CancellationToken, place: Place) {
+        match place {
+            Place::Files { out, writer, .. } => self.spawn_output(tasks, stop, &out, writer),
+            Place::Kubernetes { .. } => {
+                tracing::warn!(
+                    "imports are served to proxies, and not written to the API server by this version"
+                );
+            }
+        }
     }
 
     fn spawn_source(
         &self,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-        place: Place,
-    ) -> anyhow::Result<Arc<RwLock<Index>>> {
+        place: &Place,
+    ) -> Arc<RwLock<Index>> {
         let index = Arc::new(RwLock::new(Index::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        match place {
-            Place::Files { manifests, out, writer } => {
-                self.spawn_output(tasks, stop, &out, writer);
-                // It ends with its receiver.
-                tasks.spawn(manifests::run(manifests, sender));
-            }
-            Place::Kubernetes(client) => {
-                bail!(
-                    "--source kubernetes (as of {}) does not follow clusters yet",
-                    client.default_namespace()
-                )
-            }
-        }
+        place.follow(tasks, sender);
         tasks.spawn(loops::follow_source(
             events,
             index.clone(),
@@ -365,7 +408,7 @@ impl Agent {
             self.status.clone(),
             stop.clone(),
         ));
-        Ok(index)
+        index
     }
 
     fn spawn_services(

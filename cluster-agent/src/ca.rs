@@ -1,4 +1,4 @@
-//! The cluster's own root of trust. Its key never leaves the state directory.
+//! The cluster's own root of trust. Its key never leaves the state directory, or the Secret that stands for it.
 
 use crate::state::StateDir;
 use sealane_core::identity::SpiffeId;
@@ -11,6 +11,7 @@ use sealane_trust::issue::{Authority, IssueError, Issued, Leaf, Validity};
 use sealane_trust::key::{KeyError, PrivateKey, PublicKey};
 use sealane_trust::tls::{Identity, IdentityError};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long the root lasts.
 const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -35,14 +36,19 @@ pub enum CaError {
     /// What it issued to ourselves can not be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The root in the state directory is another cluster's.
-    #[error("the state directory holds the root of {found}, and this cluster is {expected}")]
+    /// The root that is kept is another cluster's.
+    #[error("what is kept is the root of {found}, and this cluster is {expected}")]
     Foreign {
         /// Whose root was found.
         found: TrustDomain,
         /// Who this cluster is.
         expected: TrustDomain,
     },
+}
+
+fn root(domain: &TrustDomain) -> Result<Authority, IssueError> {
+    let validity = Validity::starting(clock::now(), ROOT_TTL);
+    Authority::root(domain, &format!("Sealane root of {domain}"), validity)
 }
 
 /// The cluster's authority.
@@ -64,13 +70,44 @@ impl Ca {
             let chain = file::read(&certificate, 256 * 1024)?;
             Authority::load(&chain, PrivateKey::read_file(&key)?.to_pem().as_bytes())?
         } else {
-            let validity = Validity::starting(clock::now(), ROOT_TTL);
-            let made = Authority::root(domain, &format!("Sealane root of {domain}"), validity)?;
+            let made = root(domain)?;
             made.key().write_file(&key)?;
             file::write(&certificate, made.chain_pem().as_bytes(), Access::Public)?;
             tracing::info!(trust_domain = %domain, "made the cluster's root");
             made
         };
+        Ca::of(authority, domain)
+    }
+
+    /// Makes a root that is kept nowhere yet.
+    ///
+    /// # Errors
+    /// When there are no random bytes.
+    pub fn make(domain: &TrustDomain) -> Result<Self, CaError> {
+        Ca::of(root(domain)?, domain)
+    }
+
+    /// Takes a root that was kept, in PEM.
+    ///
+    /// # Errors
+    /// When it is damaged, or of another trust domain.
+    pub fn load(certificate: &[u8], key: &[u8], domain: &TrustDomain) -> Result<Self, CaError> {
+        Ca::of(Authority::load(certificate, key)?, domain)
+    }
+
+    /// The root's certificate, in PEM.
+    #[must_use]
+    pub fn root_pem(&self) -> String {
+        self.authority.chain_pem()
+    }
+
+    /// The root's key, in PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        self.authority.key().to_pem()
+    }
+
+    fn of(authority: Authority, domain: &TrustDomain) -> Result<Self, CaError> {
         if authority.trust_domain() != domain {
             let found = authority.trust_domain().clone();
             return Err(CaError::Foreign { found, expected: domain.clone() });

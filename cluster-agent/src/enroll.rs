@@ -1,8 +1,10 @@
 //! Joining the federation, and keeping the certificate that joining brought.
 
-use crate::state::{Membership, StateDir, StateError};
+use crate::lease::Leadership;
+use crate::state::Membership;
 use crate::status::rfc3339;
 use crate::store::Store;
+use crate::vault::{Credentials, Vault, VaultError};
 use sealane_core::identity::{ClusterId, FederationId, Principal};
 use sealane_core::name::NameError;
 use sealane_core::time::Millis;
@@ -11,7 +13,7 @@ use sealane_proto::federation::v1::enroll_client::EnrollClient;
 use sealane_proto::federation::v1::join_reply::Joined;
 use sealane_trust::bundle::{Bundle, BundleError};
 use sealane_trust::csr::{Csr, CsrError};
-use sealane_trust::file::{self, Access, FileError};
+use sealane_trust::file::{self, FileError};
 use sealane_trust::grpc::{ChannelError, DialOptions, channel};
 use sealane_trust::join::{JoinToken, PinnedRoot, TokenError, TokenKind};
 use sealane_trust::key::{KeyError, PrivateKey};
@@ -20,11 +22,14 @@ use sealane_trust::{CertificateDer, clock, pem};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(10);
 /// The least time between two renewals, whatever the certificates say.
 const AFTER: Duration = Duration::from_millis(500);
+/// How often a replica that does not lead looks for what the leader kept, when it is time.
+const FOLLOW: Duration = Duration::from_secs(5);
 /// How often the certificate is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -60,9 +65,9 @@ pub enum EnrollError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The state directory can not be used.
+    /// What joining brought, or is to bring, can not be kept or found.
     #[error(transparent)]
-    State(#[from] StateError),
+    Vault(#[from] VaultError),
     /// The certificate can not be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -90,6 +95,7 @@ impl EnrollError {
                     // A used or expired token.
                     | Code::FailedPrecondition
             ),
+            EnrollError::Vault(error) => error.is_transient(),
             _ => false,
         }
     }
@@ -108,18 +114,30 @@ impl From<NameError> for EnrollError {
     }
 }
 
+/// Who else may read a token's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Nobody but its owner.
+    Private,
+    /// Whom the kubelet lets: the file of a Secret has the mode and the group of its volume.
+    Mounted,
+}
+
 /// The token of a file, or of standard input (`-`).
 ///
 /// # Errors
 /// When it can not be read, is exposed to others, or is no cluster's token.
-pub fn read_token(path: &Path) -> Result<JoinToken, EnrollError> {
+pub fn read_token(path: &Path, exposure: Exposure) -> Result<JoinToken, EnrollError> {
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin(), 16 * 1024), &mut bytes)
             .map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
         bytes.into()
     } else {
-        file::read_private(path, 16 * 1024)?
+        match exposure {
+            Exposure::Private => file::read_private(path, 16 * 1024)?,
+            Exposure::Mounted => file::read(path, 16 * 1024)?.into(),
+        }
     };
     let token = JoinToken::parse(&String::from_utf8_lossy(&bytes))?;
     if token.kind != TokenKind::Cluster {
@@ -132,15 +150,8 @@ pub fn read_token(path: &Path) -> Result<JoinToken, EnrollError> {
 ///
 /// # Errors
 /// When no server admits it; [`EnrollError::is_transient`] tells whether to try again.
-pub async fn join(state: &StateDir, token: &JoinToken) -> Result<Membership, EnrollError> {
-    let key = match state.joining_key() {
-        path if path.exists() => PrivateKey::read_file(&path)?,
-        path => {
-            let key = PrivateKey::generate()?;
-            key.write_file(&path)?;
-            key
-        }
-    };
+pub async fn join(vault: &Vault, token: &JoinToken) -> Result<Credentials, EnrollError> {
+    let key = vault.joining_key().await?;
     let pinned = Arc::new(PinnedRoot::new(token.root_hash));
     let tls = tls::client_config(None, pinned.clone(), &[tls::ALPN_H2]);
     let channel = channel(&token.endpoints, tls, &DialOptions::default())?;
@@ -153,20 +164,16 @@ pub async fn join(state: &StateDir, token: &JoinToken) -> Result<Membership, Enr
     let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
     let identity = Identity::new(chain, &key)?;
     check_identity(&identity, &membership)?;
-    write_identity(state, &identity, &key)?;
-    file::write(
-        &state.federation_roots(),
-        pem::encode_certificates(roots.roots()).as_bytes(),
-        Access::Public,
-    )?;
-    // Last: with this file the cluster has joined.
-    state.set_membership(&membership)?;
-    std::fs::remove_file(state.joining_key()).map_err(|source| FileError::Io {
-        what: "remove",
-        path: state.joining_key(),
-        source,
-    })?;
-    Ok(membership)
+    Ok(vault.keep(None, credentials(membership, &identity, &key, &roots)).await?)
+}
+
+fn credentials(membership: Membership, identity: &Identity, key: &PrivateKey, roots: &Bundle) -> Credentials {
+    let text = format!("{}{}", key.to_pem().as_str(), pem::encode_certificates(&identity.chain()));
+    Credentials {
+        membership,
+        identity: Zeroizing::new(text.into_bytes()),
+        roots: pem::encode_certificates(roots.roots()),
+    }
 }
 
 fn membership(
@@ -219,26 +226,26 @@ fn check_identity(identity: &Identity, membership: &Membership) -> Result<(), En
     }
 }
 
-fn write_identity(state: &StateDir, identity: &Identity, key: &PrivateKey) -> Result<(), EnrollError> {
-    let text = format!("{}{}", key.to_pem().as_str(), pem::encode_certificates(&identity.chain()));
-    Ok(file::write(&state.identity(), text.as_bytes(), Access::Private)?)
-}
-
-/// What joining left on disk: the identity and the federation's roots.
+/// What joining or renewing brought, to be used: the identity and the federation's roots.
 ///
 /// # Errors
-/// When they can not be read.
-pub fn load(state: &StateDir, membership: &Membership) -> Result<(Identity, Bundle), EnrollError> {
-    let text = file::read_private(&state.identity(), pem::MAX_PEM as u64)?;
-    let identity = Identity::new(pem::certificates(&text)?, &PrivateKey::from_pem(&text)?)?;
-    check_identity(&identity, membership)?;
-    let roots = pem::certificates(&file::read(&state.federation_roots(), pem::MAX_PEM as u64)?)?;
-    Ok((identity, Bundle::new(membership.federation_domain.clone(), roots)?))
+/// When they are damaged.
+pub fn load(kept: &Credentials) -> Result<(Identity, Bundle), EnrollError> {
+    let identity = Identity::new(pem::certificates(&kept.identity)?, &PrivateKey::from_pem(&kept.identity)?)?;
+    check_identity(&identity, &kept.membership)?;
+    let roots = pem::certificates(kept.roots.as_bytes())?;
+    Ok((identity, Bundle::new(kept.membership.federation_domain.clone(), roots)?))
 }
 
 /// Renews the certificate at half of its life, and for as long as the store allows after its end; with a new key
-/// each time. Returns when cancelled.
-pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::sync::CancellationToken) {
+/// each time. Of several replicas the one that leads does; the others take what it kept. Returns when cancelled.
+pub async fn keep_renewed(
+    vault: Vault,
+    mut kept: Credentials,
+    store: Arc<Store>,
+    leadership: Leadership,
+    stop: tokio_util::sync::CancellationToken,
+) {
     let mut backoff = crate::backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     loop {
         let left = Duration::from_millis(store.identity().current().half_life().since(clock::now()));
@@ -250,12 +257,14 @@ pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::
         if left > wait {
             continue;
         }
-        let pause = match renew(&state, &store).await {
-            Ok(not_after) => {
+        let pause = match renew(&vault, &mut kept, &store, &leadership).await {
+            Ok(Some(not_after)) => {
                 backoff.reset();
                 tracing::info!(not_after = rfc3339(not_after), "renewed the agent's certificate");
                 AFTER
             }
+            // Another replica will.
+            Ok(None) => FOLLOW,
             Err(error) => {
                 let expires = rfc3339(store.identity().current().not_after);
                 tracing::warn!(error = %error, expires, "can not renew the agent's certificate");
@@ -269,28 +278,43 @@ pub async fn keep_renewed(state: StateDir, store: Arc<Store>, stop: tokio_util::
     }
 }
 
-async fn renew(state: &StateDir, store: &Store) -> Result<Millis, EnrollError> {
+/// `None` when it is for another replica to renew, and it has not yet.
+async fn renew(
+    vault: &Vault,
+    kept: &mut Credentials,
+    store: &Store,
+    leadership: &Leadership,
+) -> Result<Option<Millis>, EnrollError> {
+    let found = match vault {
+        // Nobody else writes there.
+        Vault::Directory(_) => None,
+        Vault::Secrets(_) => vault.credentials().await?.filter(|found| found.identity != kept.identity),
+    };
+    let next = match found {
+        Some(found) => found,
+        None if leadership.term().is_none() => return Ok(None),
+        None => vault.keep(Some(kept), ask(store).await?).await?,
+    };
+    let (renewed, roots) = load(&next)?;
+    store.replace(next.membership.clone(), roots);
+    store.identity().replace(renewed.chain(), &PrivateKey::from_pem(&next.identity)?)?;
+    *kept = next;
+    Ok(Some(renewed.current().not_after))
+}
+
+async fn ask(store: &Store) -> Result<Credentials, EnrollError> {
     let key = PrivateKey::generate()?;
     let request = wire::RenewRequest { csr: Csr::create(&key)?.der().to_vec() };
     let reply = bounded(EnrollClient::new(store.channel()?).renew(request)).await?;
     let mut membership = store.membership();
     let roots = roots(reply.roots, &store.roots(), &membership)?;
     let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
-    let renewed = Identity::new(chain.clone(), &key)?;
+    let renewed = Identity::new(chain, &key)?;
     check_identity(&renewed, &membership)?;
-    write_identity(state, &renewed, &key)?;
-    file::write(
-        &state.federation_roots(),
-        pem::encode_certificates(roots.roots()).as_bytes(),
-        Access::Public,
-    )?;
-    if !reply.servers.is_empty() && reply.servers != membership.servers {
+    if !reply.servers.is_empty() {
         membership.servers = reply.servers;
-        state.set_membership(&membership)?;
     }
-    store.replace(membership, roots);
-    store.identity().replace(chain, &key)?;
-    Ok(renewed.current().not_after)
+    Ok(credentials(membership, &renewed, &key, &roots))
 }
 
 async fn bounded<T>(

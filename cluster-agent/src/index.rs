@@ -3,6 +3,7 @@
 //! An object that did not change in those parts changes nothing here, and [`Index::apply`] then names no service, so
 //! that nobody is woken. Conversions of objects into parts refuse with the field and the reason.
 
+mod backing;
 mod export;
 mod namespace;
 mod node;
@@ -16,6 +17,7 @@ pub use node::Node;
 pub use pod::{INBOUND_PORT, Pod, PodKey};
 pub use slice::{Slice, SliceEndpoint, SliceKey, SlicePort};
 
+use backing::Backing;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sealane_core::name::{Namespace, ServiceKey};
 use sealane_core::service::ServiceFacts;
@@ -150,6 +152,7 @@ pub struct Index {
     pub namespaces: BTreeMap<Namespace, NamespacePart>,
     slices_of: BTreeMap<ServiceKey, BTreeSet<SliceKey>>,
     pod_at: BTreeMap<(Namespace, IpAddr), PodKey>,
+    backing: Backing,
 }
 
 impl Index {
@@ -214,6 +217,7 @@ impl Index {
         let mut touched = self.forget_slice(&key);
         let service = key.service(&slice);
         self.slices_of.entry(service.clone()).or_default().insert(key.clone());
+        self.backing.add(&service, &slice);
         self.slices.insert(key, slice);
         touched.services.insert(service);
         touched
@@ -224,6 +228,7 @@ impl Index {
         let mut touched = Touched::default();
         if let Some(old) = self.slices.get(key) {
             let service = key.service(old);
+            self.backing.remove(&service, old);
             if let Some(of) = self.slices_of.get_mut(&service) {
                 of.remove(key);
                 if of.is_empty() {
@@ -263,36 +268,22 @@ impl Index {
     /// The services whose slices name this pod or one of its addresses.
     fn on_pod(&self, key: &PodKey) -> Touched {
         let ips = self.pods.get(key).map(|p| p.ips.as_slice()).unwrap_or_default();
-        let names = |e: &SliceEndpoint| {
-            e.pod.as_deref() == Some(key.name.as_str()) || (e.pod.is_none() && ips.contains(&e.address))
-        };
-        self.services_where(Some(&key.namespace), |slice| slice.endpoints.iter().any(names))
+        let services = self.backing.of_pod(key, ips).cloned().collect();
+        Touched { services, namespaces: false }
     }
 
-    /// The services that have an endpoint on this node. Nodes change seldom: every slice is looked at.
+    /// The services that have an endpoint on this node, by the endpoint's word or its pod's.
     fn on_node(&self, node: &str) -> Touched {
-        let on = |pod: &Pod| pod.node.as_deref() == Some(node);
-        let mut touched = Touched::default();
-        for (key, slice) in &self.slices {
-            let here = slice.endpoints.iter().any(|e| {
-                e.node.as_deref() == Some(node)
-                    || self.pod_of(&key.namespace, e).is_some_and(|(_, pod)| on(pod))
-            });
-            if here {
-                touched.services.insert(key.service(slice));
-            }
-        }
-        touched
-    }
-
-    fn services_where(&self, namespace: Option<&Namespace>, matches: impl Fn(&Slice) -> bool) -> Touched {
-        let mut touched = Touched::default();
-        for (key, slice) in &self.slices {
-            if namespace.is_none_or(|n| *n == key.namespace) && matches(slice) {
-                touched.services.insert(key.service(slice));
-            }
-        }
-        touched
+        let pod_is_here = |namespace: &Namespace, endpoint: &SliceEndpoint| {
+            self.pod_of(namespace, endpoint).is_some_and(|(_, pod)| pod.node.as_deref() == Some(node))
+        };
+        let is_here = |service: &&ServiceKey| {
+            self.slices_of(service)
+                .any(|(key, slice)| slice.endpoints.iter().any(|e| pod_is_here(&key.namespace, e)))
+        };
+        let by_pod = self.backing.of_no_node().filter(is_here);
+        let services = self.backing.of_node(node).chain(by_pod).cloned().collect();
+        Touched { services, namespaces: false }
     }
 
     /// The slices of a service.

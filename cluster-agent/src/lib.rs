@@ -19,6 +19,7 @@ pub mod identity;
 pub mod index;
 pub mod kubernetes;
 pub mod lanes;
+pub mod lease;
 pub mod map;
 pub mod metrics;
 pub mod source;
@@ -26,6 +27,7 @@ pub mod state;
 pub mod status;
 pub mod store;
 pub mod uplink;
+pub mod vault;
 pub mod view;
 pub mod writer;
 

@@ -1,8 +1,8 @@
 //! Where the agent learns what is in its cluster.
 //!
-//! A source sends [`SourceEvent`]s into a bounded channel; what they mean does not depend on the kind of source. Only
-//! `manifests` exists yet; the Kubernetes source has its place here.
+//! A source sends [`SourceEvent`]s into a bounded channel; what they mean does not depend on the kind of source.
 
+pub mod kubernetes;
 pub mod manifests;
 
 use crate::index::Change;
@@ -24,9 +24,9 @@ pub enum SourceEvent {
 /// An object that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// The file, relative to the manifest directory.
+    /// The file, relative to the manifest directory; of an API server, the resource.
     pub file: String,
-    /// The document's place in the file, from 1; 0 for the file as a whole.
+    /// The document's place in the file, from 1; 0 for the file as a whole, and for an object of an API server.
     pub document: usize,
     /// The object, as far as it is known.
     pub object: Option<String>,

@@ -73,6 +73,22 @@ struct MembershipFile {
 }
 
 impl Membership {
+    /// As it is kept.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings and a number: nothing in it can not be written.
+        serde_json::to_string_pretty(&self.to_file()).unwrap_or_default()
+    }
+
+    /// What was kept.
+    ///
+    /// # Errors
+    /// With what is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let file: MembershipFile = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        Membership::from_file(file).map_err(|e| e.to_string())
+    }
+
     fn to_file(&self) -> MembershipFile {
         MembershipFile {
             v: 1,
@@ -299,6 +315,7 @@ mod tests {
             servers: vec!["127.0.0.1:7443".to_owned()],
         };
         state.set_membership(&membership).unwrap();
+        assert_eq!(Membership::from_json(&membership.to_json()), Ok(membership.clone()));
         assert_eq!(state.membership().unwrap(), Some(membership));
         assert_eq!(state.removed().unwrap(), None);
         state.set_removed(Some("gone")).unwrap();

@@ -52,6 +52,7 @@ struct Inner {
     problems: Vec<Problem>,
     source_ready: bool,
     unavailable: Option<String>,
+    lease: Option<LeaseStatus>,
     proxies: BTreeMap<u64, ProxyStatus>,
     foreign: Vec<String>,
     output_error: Option<String>,
@@ -85,6 +86,7 @@ impl Default for Status {
             problems: Vec::new(),
             source_ready: false,
             unavailable: None,
+            lease: None,
             proxies: BTreeMap::new(),
             foreign: Vec::new(),
             output_error: None,
@@ -214,7 +216,7 @@ impl Status {
         });
     }
 
-    /// What is wrong with the manifests.
+    /// What is wrong with the source's objects.
     pub fn problems(&self, problems: Vec<Problem>) {
         self.set(|s| s.problems = problems);
     }
@@ -227,6 +229,17 @@ impl Status {
     /// The source can not be read, or can again.
     pub fn source_unavailable(&self, reason: Option<String>) {
         self.set(|s| s.unavailable = reason);
+    }
+
+    /// How this replica stands to the others. Says whether what is wrong with that is something new.
+    pub fn lease(&self, told: LeaseStatus) -> bool {
+        let before = self.lock().lease.clone();
+        if before.as_ref() == Some(&told) {
+            return false;
+        }
+        let news = told.error.is_some() && before.and_then(|b| b.error) != told.error;
+        self.set(|s| s.lease = Some(told));
+        news
     }
 
     /// A proxy connected.
@@ -315,8 +328,11 @@ pub struct Report {
     pub session: SessionReport,
     /// The view stream.
     pub view: ViewReport,
-    /// The manifests.
+    /// The manifests, or the API server.
     pub source: SourceReport,
+    /// The replicas, where there may be several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
     /// Every export, why the store refused it, and what was left out of it.
     pub exports: BTreeMap<String, ExportReport>,
     /// Changes that the store refused and that are about no service.
@@ -373,7 +389,7 @@ pub struct ViewReport {
     pub disk_error: Option<String>,
 }
 
-/// The manifests.
+/// The manifests, or the API server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceReport {
     /// Whether they were read whole once.
@@ -382,6 +398,19 @@ pub struct SourceReport {
     pub unavailable: Option<String>,
     /// What is wrong with them.
     pub problems: Vec<Problem>,
+}
+
+/// How this replica stands to the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeaseStatus {
+    /// This replica.
+    pub replica: String,
+    /// The one that writes, as far as is known.
+    pub holder: Option<String>,
+    /// The term, when this one does.
+    pub term: Option<u32>,
+    /// Why the Lease can not be read or written.
+    pub error: Option<String>,
 }
 
 /// One export.
@@ -470,6 +499,7 @@ impl Reporter {
                 unavailable: s.unavailable.clone(),
                 problems: s.problems.clone(),
             },
+            lease: s.lease.clone(),
             exports: self.exports(),
             refused: s.other_refusals.clone(),
             lanes: self.lane_reports(),
@@ -532,7 +562,7 @@ fn not_ready(s: &Inner, held: &Held) -> Option<String> {
     }
     if !s.source_ready {
         let reason = s.unavailable.as_deref().unwrap_or("being read");
-        return Some(format!("the manifests were not read whole yet: {reason}"));
+        return Some(format!("the cluster was not read whole yet: {reason}"));
     }
     (held.origin == Origin::Nothing)
         .then(|| "no view came yet from the store, and none is on disk".to_owned())

@@ -73,7 +73,7 @@ pub(super) async fn follow_source(
                 tracing::info!(
                     exports = catalog.shards.len(),
                     namespaces = catalog.interest.len(),
-                    "manifests read"
+                    "cluster read"
                 );
             }
             SourceEvent::Problems(problems) => status.problems(problems),

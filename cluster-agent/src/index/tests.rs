@@ -55,6 +55,16 @@ fn a_change_touches_what_it_can_affect_and_the_same_again_nothing() {
     let node = || Part::Node("n1".to_owned(), Node::default());
     assert_eq!(index.apply(Change::Put(node())), services(&["a", "b"]));
     assert_eq!(index.apply(Change::Put(node())), services(&[]));
+    let mut placed = slice("c", "10.0.0.4", None);
+    if let Part::Slice(_, slice) = &mut placed {
+        slice.endpoints[0].node = Some("n2".to_owned());
+    }
+    assert_eq!(index.apply(Change::Put(placed)), services(&["c"]));
+    assert_eq!(
+        index.apply(Change::Put(Part::Node("n2".to_owned(), Node::default()))),
+        services(&["c"]),
+        "the endpoint says where it is"
+    );
     let moved = index.apply(Change::Put(pod("pod-a", "10.0.0.7", "n1")));
     assert_eq!(moved, services(&["a"]), "it left the address of a's endpoint");
     let gone = Change::Remove(PartKey::Slice(SliceKey { namespace: namespace(), name: "a-1".to_owned() }));

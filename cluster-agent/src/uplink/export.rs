@@ -6,6 +6,7 @@ use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, TTL, removed};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Own};
 use crate::lanes::Verdicts;
+use crate::lease::Leadership;
 use crate::status::{SessionState, Status};
 use crate::store::Store;
 use sealane_core::identity::{FederationId, InstanceId, SessionId};
@@ -26,6 +27,8 @@ use tonic::Streaming;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long a server may leave a heartbeat or a write unanswered before another one is tried.
 const SILENCE: Duration = Duration::from_secs(6);
+/// Where a term's number stands in its sessions' numbers.
+const TERM: u32 = 32;
 /// Messages that may wait for the connection: one write and heartbeats, which are worthless when late.
 const OUTGOING: usize = 4;
 
@@ -36,8 +39,10 @@ pub struct ExportLoop {
     pub store: Arc<Store>,
     /// This process.
     pub instance: InstanceId,
-    /// How many sessions it has opened.
+    /// The number of the session that it opened last: those of a later term have higher ones.
     pub opened: u64,
+    /// Of several replicas one exports.
+    pub leadership: Leadership,
     /// Who this cluster is.
     pub own: Arc<Own>,
     /// What it exports; `None` until its source was read whole.
@@ -56,10 +61,21 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
         () = stop.cancelled() => return,
         ready = inner.catalog.wait_for(Option::is_some) => if ready.is_err() { return },
     }
+    let mut leadership = inner.leadership.clone();
     loop {
+        let term = tokio::select! {
+            () = stop.cancelled() => return,
+            term = leadership.begun() => term,
+        };
+        inner.opened = inner.opened.max(u64::from(term) << TERM);
         let began = Instant::now();
         let ended = tokio::select! {
             () = stop.cancelled() => return,
+            () = leadership.over(term) => {
+                tracing::info!(term, "another replica exports from now on");
+                inner.status.session(SessionState::Lost { error: "another replica exports".to_owned() });
+                continue;
+            }
             ended = inner.session() => ended,
         };
         let Err(error) = ended;

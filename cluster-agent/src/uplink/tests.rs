@@ -3,9 +3,11 @@
 use super::*;
 use crate::config::tests::{catalog, exported, name, own, shard};
 use crate::enroll;
+use crate::lease::Leadership;
 use crate::state::{Membership, StateDir};
 use crate::status::{Reporter, Status};
 use crate::store::Store;
+use crate::vault::{Credentials, Vault};
 use crate::view::{Held, Origin};
 use sealane_core::command::{CatalogResult, Refusal, RefusalCode};
 use sealane_core::identity::{ClusterId, FederationId, InstanceId, ServerId, SpiffeId};
@@ -248,6 +250,7 @@ async fn a_write_of_unknown_fate_is_left_to_the_next_sessions_digests() {
     let (lanes, refused) = (watch::Sender::new(Arc::default()), script.status.refused());
     let export = ExportLoop {
         opened: 0,
+        leadership: Leadership::alone(),
         store: script.store.clone(),
         instance: InstanceId([1; 16]),
         own: Arc::new(own()),
@@ -352,12 +355,19 @@ async fn an_expired_certificate_is_renewed_and_kept() {
     let state = StateDir::create(directory.path()).unwrap();
     let before = script.store.identity().current();
     until("the certificate expired", || clock::now() > before.not_after).await;
-    tokio::spawn(enroll::keep_renewed(state.clone(), script.store.clone(), script.stop.clone()));
+    let vault = Vault::Directory(state.clone());
+    let kept = Credentials {
+        membership: script.store.membership(),
+        identity: Vec::new().into(),
+        roots: String::new(),
+    };
+    let (store, stop) = (script.store.clone(), script.stop.clone());
+    tokio::spawn(enroll::keep_renewed(vault.clone(), kept, store, Leadership::alone(), stop));
     until("it is renewed", || script.store.identity().current().serial != before.serial).await;
     let servers = script.store.membership().servers;
     assert_eq!(servers, ["127.0.0.1:1", "127.0.0.1:2"]);
     assert_eq!(state.membership().unwrap().unwrap().servers, servers);
-    let (kept, roots) = enroll::load(&state, &script.store.membership()).unwrap();
+    let (kept, roots) = enroll::load(&vault.credentials().await.unwrap().unwrap()).unwrap();
     assert_eq!(kept.current(), script.store.identity().current());
     assert_eq!(roots, script.store.roots());
     assert!(file::read_private(&state.identity(), 1 << 20).is_ok(), "nobody else may read it");

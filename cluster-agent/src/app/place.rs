@@ -1,0 +1,124 @@
+//! Where the agent stands: between two directories, or in a Kubernetes cluster.
+
+use crate::args::{Kubernetes, Source};
+use crate::backoff::Backoff;
+use crate::enroll::Exposure;
+use crate::kubernetes;
+use crate::lease::{self, Keeper, Leadership, Standing};
+use crate::source::{self, SourceEvent};
+use crate::state::StateDir;
+use crate::status::Status;
+use crate::vault::{Secrets, Vault};
+use crate::writer::Writer;
+use anyhow::{Context, ensure};
+use sealane_core::identity::InstanceId;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where the cluster is read from and written to.
+pub(super) enum Place {
+    /// Directories.
+    Files { manifests: PathBuf, out: PathBuf, writer: Writer },
+    /// An API server.
+    Kubernetes { client: kube::Client, args: Kubernetes },
+}
+
+impl Place {
+    pub(super) async fn take(source: Source) -> anyhow::Result<Self> {
+        Ok(match source {
+            Source::Manifests { manifests, out } => {
+                let writer = Writer::open(&out).context("--out")?;
+                Place::Files { manifests, out, writer }
+            }
+            Source::Kubernetes(args) => Place::Kubernetes { client: kubernetes::client(&args).await?, args },
+        })
+    }
+
+    /// What must be so before a join token is used up.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if let Place::Files { manifests, .. } = self {
+            let found = manifests.metadata();
+            let found = found.with_context(|| format!("--manifests {}", manifests.display()))?;
+            ensure!(found.is_dir(), "--manifests {} is not a directory", manifests.display());
+        }
+        Ok(())
+    }
+
+    /// Where keys and certificates are kept.
+    pub(super) fn vault(&self, state: &StateDir) -> Vault {
+        match self {
+            Place::Files { .. } => Vault::Directory(state.clone()),
+            Place::Kubernetes { client, args } => {
+                Vault::Secrets(Secrets::new(client.clone(), &args.namespace))
+            }
+        }
+    }
+
+    /// Who may read the file of the join token.
+    pub(super) fn exposure(&self) -> Exposure {
+        match self {
+            Place::Files { .. } => Exposure::Private,
+            Place::Kubernetes { .. } => Exposure::Mounted,
+        }
+    }
+
+    /// Who the agent is to the store. Of the process and not of the directory: a copied directory must not be taken for
+    /// this agent. The replicas of a Kubernetes cluster are one agent, whose sessions follow each other by their terms.
+    pub(super) async fn instance(&self) -> anyhow::Result<InstanceId> {
+        let Place::Kubernetes { client, args } = self else {
+            return Ok(InstanceId(sealane_trust::random()?));
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let uid = loop {
+            match kubernetes::namespace_uid(client, "kube-system").await {
+                Ok(uid) => break uid,
+                Err(error) => {
+                    tracing::warn!(%error, "can not read the namespace kube-system yet");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+            }
+        };
+        let hash = sealane_trust::sha256(format!("{uid}/{}", args.namespace).as_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash[..16]);
+        Ok(InstanceId(id))
+    }
+
+    /// Takes part in the election of the replica that writes; where there are no replicas it is this one. `writers` are
+    /// those who write under the Lease.
+    pub(super) fn leadership(
+        &self,
+        tasks: &TaskTracker,
+        writers: &TaskTracker,
+        status: &Arc<Status>,
+        stop: &CancellationToken,
+    ) -> Leadership {
+        let Place::Kubernetes { client, args } = self else { return Leadership::alone() };
+        let standing = watch::Sender::new(Standing::Follower);
+        let leadership = Leadership::new(standing.subscribe());
+        let keeper = Keeper {
+            replica: args.replica.clone(),
+            standing,
+            status: status.clone(),
+            writers: writers.clone(),
+        };
+        tasks.spawn(lease::keep(client.clone(), args.namespace.clone(), keeper, stop.clone()));
+        leadership
+    }
+
+    /// Begins to read the cluster; it ends with its receiver.
+    pub(super) fn follow(&self, tasks: &TaskTracker, events: mpsc::Sender<SourceEvent>) {
+        match self {
+            Place::Files { manifests, .. } => {
+                tasks.spawn(source::manifests::run(manifests.clone(), events));
+            }
+            Place::Kubernetes { client, .. } => {
+                tasks.spawn(source::kubernetes::run(client.clone(), events));
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+use super::*;
+
+fn record(holder: &str, transitions: u32, version: &str) -> Record {
+    let holder = Some(holder.to_owned()).filter(|h| !h.is_empty());
+    Record { holder, duration: DURATION, transitions, version: version.to_owned() }
+}
+
+fn election(me: &str) -> Election {
+    Election::new(me.to_owned())
+}
+
+fn write(term: u32, over: &str) -> Step {
+    Step::Write { term, over: Some(over.to_owned()) }
+}
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn who_finds_no_lease_makes_it_and_renews_it() {
+    let start = Instant::now();
+    let mut a = election("a");
+    assert_eq!((a.step(start), a.standing()), (Step::Look, Standing::Follower));
+    a.saw(start, None);
+    assert_eq!(a.step(start), Step::Write { term: 1, over: None });
+    a.wrote(start, record("a", 1, "1"));
+    assert_eq!(a.standing(), Standing::Leader { term: 1, until: Some(start + DURATION - WRITE) });
+    assert_eq!(a.step(start + s(2)), write(1, "1"));
+    a.wrote(start + s(2), record("a", 1, "2"));
+    assert_eq!(a.standing(), Standing::Leader { term: 1, until: Some(start + s(2) + DURATION - WRITE) });
+}
+
+#[test]
+fn another_takes_over_only_what_stood_still_for_its_whole_duration() {
+    let start = Instant::now();
+    let mut b = election("b");
+    b.saw(start, Some(record("a", 3, "7")));
+    assert_eq!(b.step(start + s(9)), Step::Look);
+    b.saw(start + s(9), Some(record("a", 3, "8")));
+    assert_eq!(b.step(start + s(18)), Step::Look, "it was renewed at 9");
+    b.saw(start + s(18), Some(record("a", 3, "8")));
+    assert_eq!(b.step(start + s(19)), write(4, "8"));
+    b.refused();
+    assert_eq!(b.step(start + s(19)), Step::Look, "somebody was faster");
+    b.saw(start + s(20), Some(record("c", 4, "9")));
+    assert_eq!((b.step(start + s(29)), b.standing()), (Step::Look, Standing::Follower));
+}
+
+#[test]
+fn what_was_given_back_is_taken_at_once() {
+    let start = Instant::now();
+    let mut b = election("b");
+    b.saw(start, Some(record("", 3, "7")));
+    assert_eq!(b.step(start), write(4, "7"));
+}
+
+#[test]
+fn a_new_process_of_the_holder_takes_a_new_term_and_the_former_one_finds_its_own_over() {
+    let start = Instant::now();
+    let (mut old, mut new) = (election("a"), election("a"));
+    old.wrote(start, record("a", 3, "7"));
+    new.saw(start + s(1), Some(record("a", 3, "7")));
+    assert_eq!(new.step(start + s(1)), write(4, "7"));
+    new.wrote(start + s(1), record("a", 4, "8"));
+    old.refused();
+    old.saw(start + s(2), Some(record("a", 4, "8")));
+    assert_eq!(old.standing(), Standing::Follower);
+}
+
+#[test]
+fn a_term_outlasts_an_api_server_that_is_away_and_a_lost_answer() {
+    let start = Instant::now();
+    let mut a = election("a");
+    a.wrote(start, record("a", 3, "7"));
+    // The answer to a renewal was lost: it is found to have been applied.
+    a.refused();
+    assert_eq!(a.standing(), Standing::Leader { term: 3, until: Some(start + DURATION - WRITE) });
+    a.saw(start + s(60), Some(record("a", 3, "8")));
+    assert_eq!(a.step(start + s(60)), write(3, "8"));
+    // Somebody deletes the Lease: the term after it is a later one all the same.
+    a.saw(start + s(61), None);
+    assert_eq!(a.step(start + s(61)), Step::Write { term: 4, over: None });
+}
+
+#[test]
+fn a_holder_that_was_stopped_never_writes_after_the_take_over() {
+    // Whenever the holder is stopped within a renewal, its right ends a write before the other's begins.
+    let start = Instant::now();
+    let mut a = election("a");
+    a.wrote(start, record("a", 1, "1"));
+    let Standing::Leader { until: Some(until), .. } = a.standing() else { panic!("follows") };
+    for seen_after in [0, 1, 2, 5] {
+        let mut b = election("b");
+        b.saw(start + s(seen_after), Some(record("a", 1, "1")));
+        let mut now = start;
+        while b.step(now) == Step::Look {
+            now += Duration::from_millis(100);
+        }
+        assert!(until + WRITE <= now, "seen after {seen_after} s");
+    }
+}
+
+#[tokio::test]
+async fn leadership_ends_by_the_clock_and_a_term_by_another_holder() {
+    let (sender, receiver) = watch::channel(Standing::Follower);
+    let mut leadership = Leadership::new(receiver);
+    assert!(!leadership.may_write());
+    sender.send_replace(Standing::Leader { term: 2, until: Some(Instant::now() + s(600)) });
+    assert_eq!(leadership.begun().await, 2);
+    leadership.writable().await;
+    sender.send_replace(Standing::Leader { term: 2, until: Some(Instant::now()) });
+    assert_eq!((leadership.may_write(), leadership.term()), (false, Some(2)));
+    sender.send_replace(Standing::Leader { term: 3, until: None });
+    leadership.over(2).await;
+    assert!(leadership.may_write() && Leadership::alone().may_write());
+}

@@ -1,0 +1,245 @@
+//! The two Secrets.
+
+use super::{Credentials, VaultError};
+use crate::ca::Ca;
+use crate::kubernetes::REQUEST;
+use crate::state::Membership;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use sealane_core::name::{Namespace, TrustDomain};
+use sealane_trust::key::PrivateKey;
+use std::collections::BTreeMap;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// The Secret with the key and certificate towards the store, and what joining brought beside them.
+pub const IDENTITY: &str = "sealane-agent-identity";
+/// The Secret with the cluster's root.
+pub const CA: &str = "sealane-agent-ca";
+
+const JOINING: &str = "joining.key";
+const AGENT: &str = "agent.pem";
+const ROOTS: &str = "federation.pem";
+const MEMBER: &str = "member.json";
+const CA_KEY: &str = "tls.key";
+const CA_CERTIFICATE: &str = "tls.crt";
+
+/// How often a Secret that others write at the same time is tried.
+const TRIES: usize = 5;
+
+/// A Secret can not be used. No text of it is ever in here.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The API server did not answer.
+    #[error("Secret {name}: the API server has not answered for {REQUEST:?}")]
+    Silent {
+        /// The Secret.
+        name: &'static str,
+    },
+    /// The API server refused, or could not be reached.
+    #[error("can not {verb} Secret {name}: {source}")]
+    Call {
+        /// What was tried.
+        verb: &'static str,
+        /// The Secret.
+        name: &'static str,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+    /// Others write it all the time.
+    #[error("Secret {name} is changed by others all the time")]
+    Contended {
+        /// The Secret.
+        name: &'static str,
+    },
+    /// What it holds is not what we wrote.
+    #[error("Secret {name} is damaged: {reason}")]
+    Damaged {
+        /// The Secret.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl SecretError {
+    pub(super) fn is_transient(&self) -> bool {
+        !matches!(self, SecretError::Damaged { .. })
+    }
+}
+
+/// The agent's Secrets.
+#[derive(Debug, Clone)]
+pub struct Secrets(Box<Api<Secret>>);
+
+type Contents = BTreeMap<String, ByteString>;
+
+impl Secrets {
+    /// Those of a namespace.
+    #[must_use]
+    pub fn new(client: Client, namespace: &Namespace) -> Self {
+        Secrets(Box::new(Api::namespaced(client, namespace.as_str())))
+    }
+
+    pub(super) async fn joining_key(&self) -> Result<PrivateKey, VaultError> {
+        let made = PrivateKey::generate()?;
+        let secret = self
+            .fill(IDENTITY, "Opaque", |contents| match contents.contains_key(JOINING) {
+                true => false,
+                false => {
+                    let pem = made.to_pem().as_bytes().to_vec();
+                    contents.insert(JOINING.to_owned(), ByteString(pem));
+                    true
+                }
+            })
+            .await?;
+        Ok(PrivateKey::from_pem(text(IDENTITY, &secret, JOINING)?)?)
+    }
+
+    pub(super) async fn credentials(&self) -> Result<Option<Credentials>, VaultError> {
+        match self.get(IDENTITY).await? {
+            Some(secret) => Ok(credentials(&held(secret))?),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn keep(
+        &self,
+        before: Option<&Credentials>,
+        brought: Credentials,
+    ) -> Result<Credentials, VaultError> {
+        let expected = before.map(|c| c.identity.clone());
+        let contents = self
+            .fill(IDENTITY, "Opaque", |contents| {
+                // Another replica's stays: its key is as good, and two keys would follow each other for ever.
+                let known = |there: &ByteString| expected.as_ref().is_some_and(|e| e.as_slice() == there.0);
+                if !contents.get(AGENT).is_none_or(known) {
+                    return false;
+                }
+                contents.remove(JOINING);
+                contents.insert(AGENT.to_owned(), ByteString(brought.identity.to_vec()));
+                contents.insert(ROOTS.to_owned(), ByteString(brought.roots.clone().into_bytes()));
+                contents.insert(MEMBER.to_owned(), ByteString(brought.membership.to_json().into_bytes()));
+                true
+            })
+            .await?;
+        let missing = || damaged(IDENTITY, "what was just written is not there");
+        Ok(credentials(&contents)?.ok_or_else(missing)?)
+    }
+
+    pub(super) async fn ca(&self, domain: &TrustDomain) -> Result<Ca, VaultError> {
+        let made = Ca::make(domain)?;
+        let mut ours = false;
+        let contents = self
+            .fill(CA, "kubernetes.io/tls", |contents| {
+                let text = |key| contents.get(key).is_some_and(|b: &ByteString| !b.0.is_empty());
+                ours = !(text(CA_KEY) && text(CA_CERTIFICATE));
+                if ours {
+                    let key = made.key_pem().as_bytes().to_vec();
+                    contents.insert(CA_KEY.to_owned(), ByteString(key));
+                    contents.insert(CA_CERTIFICATE.to_owned(), ByteString(made.root_pem().into_bytes()));
+                }
+                ours
+            })
+            .await?;
+        if ours {
+            tracing::info!(trust_domain = %domain, secret = CA, "made the cluster's root");
+        }
+        let (certificate, key) = (text(CA, &contents, CA_CERTIFICATE)?, text(CA, &contents, CA_KEY)?);
+        Ok(Ca::load(certificate, key, domain)?)
+    }
+
+    /// Changes a Secret, or makes it, unless the change finds that there is nothing to do. A change is never made to
+    /// what was not read: when somebody else was faster it is read again. Returns what holds.
+    async fn fill(
+        &self,
+        name: &'static str,
+        kind: &str,
+        mut change: impl FnMut(&mut Contents) -> bool,
+    ) -> Result<Contents, SecretError> {
+        for _ in 0..TRIES {
+            let found = self.get(name).await?;
+            let exists = found.is_some();
+            let mut secret = found.unwrap_or_else(|| new(name, kind));
+            let mut contents = secret.data.take().unwrap_or_default();
+            if !change(&mut contents) {
+                return Ok(contents);
+            }
+            secret.data = Some(contents);
+            let params = PostParams::default();
+            let written = match exists {
+                true => bounded("update", name, self.0.replace(name, &params, &secret)).await,
+                false => bounded("create", name, self.0.create(&params, &secret)).await,
+            };
+            match written {
+                Ok(secret) => return Ok(held(secret)),
+                Err(SecretError::Call { source, .. }) if is_conflict(&source) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(SecretError::Contended { name })
+    }
+
+    async fn get(&self, name: &'static str) -> Result<Option<Secret>, SecretError> {
+        bounded("get", name, self.0.get_opt(name)).await
+    }
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    // Changed meanwhile, made meanwhile, or deleted meanwhile.
+    matches!(error, kube::Error::Api(status) if status.code == 409 || status.is_not_found())
+}
+
+async fn bounded<T>(
+    verb: &'static str,
+    name: &'static str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, SecretError> {
+    match timeout(REQUEST, request).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(SecretError::Call { verb, name, source: Box::new(error) }),
+        Err(_) => Err(SecretError::Silent { name }),
+    }
+}
+
+fn new(name: &str, kind: &str) -> Secret {
+    let label = ("app.kubernetes.io/managed-by".to_owned(), "sealane-agent".to_owned());
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([label])),
+            ..ObjectMeta::default()
+        },
+        type_: Some(kind.to_owned()),
+        ..Secret::default()
+    }
+}
+
+fn held(secret: Secret) -> Contents {
+    secret.data.unwrap_or_default()
+}
+
+fn credentials(contents: &Contents) -> Result<Option<Credentials>, SecretError> {
+    if !contents.contains_key(MEMBER) {
+        return Ok(None);
+    }
+    let member = String::from_utf8_lossy(text(IDENTITY, contents, MEMBER)?);
+    Ok(Some(Credentials {
+        membership: Membership::from_json(&member)
+            .map_err(|e| damaged(IDENTITY, &format!("{MEMBER}: {e}")))?,
+        identity: Zeroizing::new(text(IDENTITY, contents, AGENT)?.to_vec()),
+        roots: String::from_utf8_lossy(text(IDENTITY, contents, ROOTS)?).into_owned(),
+    }))
+}
+
+fn text<'a>(name: &'static str, contents: &'a Contents, key: &str) -> Result<&'a [u8], SecretError> {
+    let found = contents.get(key).map(|bytes| bytes.0.as_slice());
+    found.ok_or_else(|| damaged(name, &format!("it has no {key}")))
+}
+
+fn damaged(name: &'static str, reason: &str) -> SecretError {
+    SecretError::Damaged { name, reason: reason.to_owned() }
+}
