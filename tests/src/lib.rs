@@ -4,12 +4,15 @@
 //! has a deadline, and what it can not do here it says loudly (and fails by it with `CI=true`).
 
 pub mod binary;
+pub mod control_plane;
 pub mod flood;
 pub mod forge;
 pub mod impostor;
+pub mod kubernetes;
 pub mod power;
 pub mod shim;
 pub mod sim;
+pub mod tools;
 pub mod uplink;
 
 use anyhow::Result;

@@ -1,0 +1,3 @@
+module sealane.dev/tools/pause
+
+go 1.26.0
