@@ -1,6 +1,7 @@
 //! The composition root: what exists, in which order it begins, and how it ends.
 
 mod loops;
+mod names;
 mod place;
 
 use crate::addresses::Addresses;
@@ -10,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::ca::Ca;
 use crate::catalog::Own;
 use crate::config::{ConfigService, PROBES};
+use crate::dns;
 use crate::enroll;
 use crate::identity::{Claim, Grants, IdentityService, await_agent, write_workload_token};
 use crate::index::Index;
@@ -139,6 +141,7 @@ async fn patiently<T>(
 struct Ground {
     listener: TcpListener,
     admin: TcpListener,
+    dns: Vec<dns::Sockets>,
     /// Where proxies dial the agent, as HOST:PORT.
     advertised: String,
     place: Place,
@@ -148,6 +151,7 @@ impl Ground {
     async fn take(args: &RunArgs, source: crate::args::Source) -> anyhow::Result<Self> {
         let bind = |address| acceptor::bind(address).with_context(|| format!("can not listen on {address}"));
         let (listener, admin) = (bind(args.listen)?, bind(args.admin_listen)?);
+        let dns = names::bind(&args.dns_listen).await?;
         let local = listener.local_addr()?;
         let advertised = match &args.advertise {
             Some(address) => address.clone(),
@@ -156,7 +160,7 @@ impl Ground {
             }
             None => local.to_string(),
         };
-        Ok(Ground { listener, admin, advertised, place: Place::take(source).await? })
+        Ok(Ground { listener, admin, dns, advertised, place: Place::take(source).await? })
     }
 }
 
@@ -237,6 +241,8 @@ struct Channels {
     lanes: watch::Sender<Arc<Lanes>>,
     verdicts: watch::Sender<Arc<Verdicts>>,
     common: watch::Sender<Option<Arc<crate::config::Common>>>,
+    /// The addresses of imports, where an API server gives them; `None` until they are known.
+    assigned: watch::Sender<Option<dns::Assignments>>,
 }
 
 impl Agent {
@@ -260,6 +266,7 @@ impl Agent {
             lanes: watch::Sender::new(Arc::default()),
             verdicts: watch::Sender::new(Arc::default()),
             common: watch::Sender::new(None),
+            assigned: watch::Sender::new(None),
         };
         let (status, metrics) = (Arc::new(Status::default()), Arc::new(Metrics::default()));
         let store = Arc::new(Store::new(membership, identity, roots));
@@ -291,7 +298,7 @@ impl Agent {
     }
 
     async fn serve(self, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
-        let Ground { listener, admin, advertised, place } = ground;
+        let Ground { listener, admin, dns, advertised, place } = ground;
         let trust_domain = self.own.trust_domain.to_string();
         self.state.set_serving(&Serving { agent: vec![advertised], trust_domain })?;
         let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
@@ -301,9 +308,11 @@ impl Agent {
         self.spawn_local(&tasks, &stop, addresses);
         self.spawn_uplink(&tasks, &stop, &leadership);
         let index = self.spawn_source(&tasks, &stop, &place);
+        let elsewhere = matches!(place, Place::Kubernetes { .. });
         self.spawn_sink(&tasks, &stop, place);
         writers.close();
         self.spawn_services(&tasks, &stop, listener, admin, index);
+        self.spawn_dns(&tasks, &stop, dns, elsewhere);
         tasks.spawn(loops::keep_removed(self.state.clone(), self.status.clone(), stop.clone()));
         tasks.spawn(loops::announce(self.reporter.clone(), stop.clone()));
         stop.cancelled().await;

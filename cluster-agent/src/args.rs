@@ -108,6 +108,10 @@ pub struct RunArgs {
     /// Where /livez, /readyz, /metrics and /status answer; plain HTTP, keep it on loopback.
     #[arg(long, default_value = "127.0.0.1:7451")]
     pub admin_listen: SocketAddr,
+    /// Where DNS for clusterset.local is answered, by UDP and TCP; repeat for several. On a host with several addresses
+    /// name each: answers from 0.0.0.0 may come from another one than was asked.
+    #[arg(long = "dns-listen")]
+    pub dns_listen: Vec<SocketAddr>,
     /// Import only into namespaces with these labels: `key=value` or `key`, comma-separated.
     #[arg(long, default_value = "")]
     pub interest_selector: Selector,

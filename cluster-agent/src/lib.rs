@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod config;
 pub mod desired;
 pub mod diff;
+pub mod dns;
 pub mod enroll;
 pub mod identity;
 pub mod index;

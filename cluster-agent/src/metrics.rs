@@ -1,10 +1,12 @@
 //! Metrics, registered in one place under the prefix `sealane_agent_`.
 
+use crate::dns::DnsMetrics;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::sync::Arc;
 
 /// What the agent counts.
 pub struct Metrics {
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub problems: Gauge,
     /// When the agent's certificate ends, in seconds since 1970.
     pub certificate_end: Gauge,
+    /// What DNS counts.
+    pub dns: Arc<DnsMetrics>,
 }
 
 impl fmt::Debug for Metrics {
@@ -51,6 +55,7 @@ impl Default for Metrics {
             imports: Gauge::default(),
             problems: Gauge::default(),
             certificate_end: Gauge::default(),
+            dns: Arc::default(),
         };
         let r = &mut metrics.registry;
         r.register("certificates_issued", "Certificates issued to proxies", metrics.issued.clone());
@@ -71,6 +76,7 @@ impl Default for Metrics {
             "When the certificate towards the store ends, in seconds since 1970",
             metrics.certificate_end.clone(),
         );
+        metrics.dns.register(r);
         metrics
     }
 }

@@ -57,6 +57,7 @@ struct Inner {
     foreign: Vec<String>,
     output_error: Option<String>,
     files: usize,
+    dns: Option<DnsReport>,
 }
 
 /// Collects what the parts of the agent tell.
@@ -91,6 +92,7 @@ impl Default for Status {
             foreign: Vec::new(),
             output_error: None,
             files: 0,
+            dns: None,
         };
         Status {
             inner: Mutex::new(inner),
@@ -281,6 +283,23 @@ impl Status {
         self.set(|s| (s.files, s.foreign, s.output_error) = (files, foreign, error));
     }
 
+    /// DNS is answered at these addresses.
+    pub fn listens_for_dns(&self, listen: Vec<String>) {
+        self.set(|s| s.dns = Some(DnsReport { listen, known: false, imports: 0 }));
+    }
+
+    /// The names of so many imports are answered.
+    pub fn zone(&self, imports: usize) {
+        let told = self.lock().dns.as_ref().is_some_and(|dns| dns.known && dns.imports == imports);
+        if !told {
+            self.set(|s| {
+                if let Some(dns) = &mut s.dns {
+                    (dns.known, dns.imports) = (true, imports);
+                }
+            });
+        }
+    }
+
     /// How many proxies are connected.
     #[must_use]
     pub fn proxies(&self) -> usize {
@@ -345,6 +364,8 @@ pub struct Report {
     pub proxies: Vec<ProxyStatus>,
     /// The output directory.
     pub output: OutputReport,
+    /// DNS, where it is answered.
+    pub dns: Option<DnsReport>,
 }
 
 /// The catalog stream.
@@ -457,6 +478,17 @@ pub struct OutputReport {
     pub error: Option<String>,
 }
 
+/// DNS for `clusterset.local`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DnsReport {
+    /// Where it is answered, by UDP and TCP.
+    pub listen: Vec<String>,
+    /// Whether the names are known; until then every answer is SERVFAIL.
+    pub known: bool,
+    /// How many imports have names.
+    pub imports: usize,
+}
+
 /// An instant as people read it.
 #[must_use]
 pub fn rfc3339(at: Millis) -> String {
@@ -510,6 +542,7 @@ impl Reporter {
                 foreign: s.foreign.clone(),
                 error: s.output_error.clone(),
             },
+            dns: s.dns.clone(),
         }
     }
 

@@ -7,6 +7,8 @@ mod agent;
 mod capture;
 #[path = "e2e/demo.rs"]
 mod demo;
+#[path = "e2e/dns.rs"]
+mod dns;
 #[path = "e2e/durability.rs"]
 mod durability;
 #[path = "e2e/explain.rs"]
