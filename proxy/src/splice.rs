@@ -5,8 +5,8 @@
 //! copied, however many they are. Pipes are pooled and bounded; a direction without one, or a kernel that refuses, goes
 //! on copying. A direction at rest holds neither buffer nor pipe.
 //!
-//! A stream that goes on and on is taken in larger pieces yet: the socket is then not ready before some hundred KiB have
-//! come, for at most a millisecond or two.
+//! A stream that goes on and on is taken in larger pieces yet: the socket is then not ready before a MiB has come, for
+//! at most two or three milliseconds.
 
 mod low_water;
 
@@ -40,10 +40,12 @@ const KEPT: usize = 64;
 
 /// What a direction moves in large pieces before it is a stream, of which larger pieces yet are waited for.
 const STREAM: usize = 1024 * 1024;
-/// A stream's pieces, in bytes: the larger, the less each costs.
-const AT_LEAST: i32 = 256 * 1024;
+/// A stream's pieces, in bytes: the larger, the less each costs. As much as a pipe holds.
+const AT_LEAST: i32 = 1024 * 1024;
 /// How long a smaller piece of a stream may wait for more, its last one too. (The clock ticks in milliseconds.)
-const LONGEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
+/// What comes in so long at the least while a stream goes on: 64 MB/s. Less is not worth the wait.
+const GOES_ON: usize = 128 * 1024;
 
 /// Which way bytes count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +271,7 @@ async fn spliced(
                 drain(&pipe.read, to, n, flags, count).await?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if low_water.raised() && !told && since < AT_LEAST as usize {
+                if low_water.raised() && !told && since < GOES_ON {
                     // The stream pauses. What came before the mark was taken back is looked for once more.
                     low_water.lower();
                     *streak = 0;
