@@ -95,18 +95,26 @@ fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError>
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write", path))
 }
 
-/// Reads a secret file of at most `limit` bytes.
+/// Reads a secret file of at most `limit` bytes. A file that the administrator owns may be readable by a group: that is how
+/// Kubernetes gives a Secret to a process that is not root.
 ///
 /// # Errors
-/// When the file can be read or written by anyone but its owner, is no regular file, is larger, or can not be read.
+/// When the file can be read or written by anyone else than its owner, is no regular file, is larger, or can not be read.
 pub fn read_private(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(failed("read", path))?;
     // The open file is asked, not the path, so that nobody can exchange it in between.
-    let mode = file.metadata().map_err(failed("read", path))?.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let known = file.metadata().map_err(failed("read", path))?;
+    let mode = known.mode() & 0o777;
+    if mode & refused_bits(known.uid(), rustix::process::geteuid().as_raw()) != 0 {
         return Err(FileError::Exposed { path: path.to_owned(), mode });
     }
     read_bounded(file, path, limit).map(Zeroizing::new)
+}
+
+/// The permissions that a secret file must not give, from who owns it and who reads it.
+fn refused_bits(owner: u32, reader: u32) -> u32 {
+    const ROOT: u32 = 0;
+    if owner == ROOT && reader != ROOT { 0o037 } else { 0o077 }
 }
 
 /// Reads a file of at most `limit` bytes.
@@ -130,4 +138,18 @@ fn read_bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileErro
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_may_read_what_the_administrator_gives_to_somebody_else() {
+        let (root, reader, other) = (0, 65532, 1000);
+        let may = |owner, reader, mode| mode & refused_bits(owner, reader) == 0;
+        assert!(may(reader, reader, 0o600) && may(root, reader, 0o440) && may(root, reader, 0o640));
+        assert!(!may(root, reader, 0o460) && !may(root, reader, 0o444));
+        assert!(!may(reader, reader, 0o640) && !may(other, reader, 0o440) && !may(root, root, 0o640));
+    }
 }
