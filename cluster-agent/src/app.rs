@@ -13,7 +13,9 @@ use crate::catalog::Own;
 use crate::config::{ConfigService, PROBES};
 use crate::dns;
 use crate::enroll;
-use crate::identity::{Claim, Grants, IdentityService, await_agent, write_workload_token};
+use crate::identity::{
+    Claim, Grants, IdentityService, await_agent, make_workload_token, write_workload_token,
+};
 use crate::index::Index;
 use crate::lanes::{Lanes, Verdicts};
 use crate::lease::Leadership;
@@ -81,6 +83,11 @@ async fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
         _ => bail!("give --namespace and --service-account, or --gateway"),
     };
     await_agent(&args.dir).await?;
+    if args.out == Path::new("-") {
+        let mut token = make_workload_token(&args.dir, claim, args.ttl)?;
+        token.push(b'\n');
+        return Ok(std::io::stdout().lock().write_all(&token)?);
+    }
     write_workload_token(&args.dir, claim, args.ttl, &args.out)?;
     let (out, seconds) = (args.out.display(), args.ttl.as_secs());
     writeln!(std::io::stdout().lock(), "wrote {out} (single use, for {seconds} s at most)")?;

@@ -257,7 +257,7 @@ pub struct WorkloadTokenArgs {
     /// How long the token may be used.
     #[arg(long, default_value = "10m", value_parser = parse_span)]
     pub ttl: Duration,
-    /// The file to write (mode 0600).
+    /// The file to write (mode 0600); `-` for standard output, as in a pod without a shell.
     #[arg(long)]
     pub out: PathBuf,
 }

@@ -4,7 +4,9 @@
 
 mod token;
 
-pub use token::{Checked, Claim, Grants, Redeemed, TokenFileError, await_agent, write_workload_token};
+pub use token::{
+    Checked, Claim, Grants, Redeemed, TokenFileError, await_agent, make_workload_token, write_workload_token,
+};
 
 use crate::ca::Ca;
 use crate::metrics::Metrics;

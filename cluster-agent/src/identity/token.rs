@@ -135,7 +135,7 @@ pub async fn await_agent(state_path: &Path) -> Result<(), TokenFileError> {
     Ok(())
 }
 
-/// Makes a token: the agent's half first, so that no token exists that nobody would take.
+/// Makes a token and writes it into a file.
 ///
 /// # Errors
 /// When the agent never ran, or a file can not be written.
@@ -148,6 +148,18 @@ pub fn write_workload_token(
     if out.exists() {
         return Err(TokenFileError::Exists(out.to_owned()));
     }
+    Ok(file::write(out, &make_workload_token(state_path, claim, ttl)?, Access::Private)?)
+}
+
+/// Makes a token, as the text of its file: the agent's half first, so that no token exists that nobody would take.
+///
+/// # Errors
+/// When the agent never ran, or its half can not be written.
+pub fn make_workload_token(
+    state_path: &Path,
+    claim: Claim,
+    ttl: Duration,
+) -> Result<Vec<u8>, TokenFileError> {
     let state = StateDir::at(state_path);
     let serving = state.serving()?.ok_or_else(|| TokenFileError::NoAgent(state_path.to_owned()))?;
     let root = String::from_utf8_lossy(&file::read(&state.ca_certificate(), MAX_FILE)?).into_owned();
@@ -162,7 +174,7 @@ pub fn write_workload_token(
         roots: [root],
         secret: BASE64URL_NOPAD.encode(&secret),
     };
-    Ok(file::write(out, &serde_json::to_vec_pretty(&token)?, Access::Private)?)
+    Ok(serde_json::to_vec_pretty(&token)?)
 }
 
 fn grant_path(state: &StateDir, secret: &[u8]) -> PathBuf {
