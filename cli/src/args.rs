@@ -4,7 +4,9 @@ use crate::app::AppArgs;
 use crate::commands::token::TokenCommand;
 use crate::demo::DemoArgs;
 use crate::exit;
+use crate::kubernetes::KubernetesCommand;
 use crate::output::Format;
+use crate::uninstall::UninstallArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use sealane_core::name::{ClusterName, ServiceKey};
 use std::path::PathBuf;
@@ -85,6 +87,11 @@ pub enum Command {
     Agent(sealane_agent::Args),
     /// A data-plane proxy (as `sealane-proxy`).
     Proxy(Box<sealane_proxy::Args>),
+    /// Take out of a Kubernetes cluster what its agents wrote there. The chart does it by itself when it is uninstalled.
+    Uninstall(UninstallArgs),
+    /// What the charts run beside the components.
+    #[command(subcommand)]
+    Kubernetes(KubernetesCommand),
     /// The demo's application.
     #[command(hide = true)]
     App(AppArgs),

@@ -70,6 +70,21 @@ impl Context {
         Ok(Context { directory: directory.to_owned(), file: parsed, identity, bundle })
     }
 
+    /// Writes the file that names a federation and its servers.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn write_file(
+        directory: &Path,
+        federation: &str,
+        trust_domain: &TrustDomain,
+        servers: Vec<Reach>,
+    ) -> Result<()> {
+        let (federation, trust_domain) = (federation.to_owned(), trust_domain.to_string());
+        let text = serde_json::to_vec_pretty(&ContextFile { federation, trust_domain, servers })?;
+        Ok(file::write(&directory.join("context.json"), &text, Access::Public)?)
+    }
+
     /// The federation's id, in hexadecimal digits.
     #[must_use]
     pub fn federation(&self) -> &str {

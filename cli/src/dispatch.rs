@@ -3,7 +3,8 @@
 use crate::args::{Args, ClusterCommand, Command, GlobalArgs, ServerCommand};
 use crate::client::StatusClient;
 use crate::context::{Context as AdminContext, default_directory};
-use crate::{app, commands, demo, local};
+use crate::kubernetes::KubernetesCommand;
+use crate::{app, commands, demo, kubernetes, local, uninstall};
 use anyhow::{Context, Result};
 use std::future::Future;
 use std::process::ExitCode;
@@ -21,7 +22,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Proxy(args) => workers(args.workers())?.block_on(sealane_proxy::run(*args))?,
         Command::App(args) => operator(app::run(args))?,
         Command::Guard { directory } => local::guard::stand(&directory)?,
-        Command::Demo(args) => return several_logged(demo::run(args)),
+        Command::Kubernetes(KubernetesCommand::Enter(args)) => {
+            several_logged("info", kubernetes::enter(args))?
+        }
+        Command::Uninstall(args) => several_logged("info", uninstall::uninstall(args))?,
+        Command::Demo(args) => return several_logged("warn", demo::run(args)),
         command => operator(administer(global, command))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -60,16 +65,16 @@ fn several() -> Result<Runtime> {
 
 /// One thread is enough for a command; warnings go to standard error.
 fn operator<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    log();
+    log("warn");
     Builder::new_current_thread().enable_all().build().context("can not start the runtime")?.block_on(work)
 }
 
-fn several_logged<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    log();
+fn several_logged<T>(level: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    log(level);
     several()?.block_on(work)
 }
 
-fn log() {
-    let filter = std::env::var("SEALANE_LOG").unwrap_or_else(|_| "warn".to_owned());
+fn log(level: &str) {
+    let filter = std::env::var("SEALANE_LOG").unwrap_or_else(|_| level.to_owned());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

@@ -11,5 +11,7 @@ pub mod context;
 pub mod demo;
 pub mod dispatch;
 pub mod exit;
+pub mod kubernetes;
 pub mod local;
 pub mod output;
+pub mod uninstall;

@@ -162,7 +162,11 @@ fn certificate_ttl(text: &str) -> Result<Duration, String> {
     Ok(span)
 }
 
-fn host_port(text: &str) -> Result<String, String> {
+/// An address that others can dial, as text.
+///
+/// # Errors
+/// With what is wrong with it.
+pub fn host_port(text: &str) -> Result<String, String> {
     let refusal = || format!("{text:?} is not of the form HOST:PORT");
     let (host, port) = text.rsplit_once(':').ok_or_else(refusal)?;
     let port: u16 = port.parse().map_err(|_| refusal())?;

@@ -28,7 +28,8 @@ pub const ADMIN_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long after its expiry an agent's certificate still opens Renew.
 pub const RENEW_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-const MAX_FILE: u64 = 256 * 1024;
+/// The largest file of keys or certificates.
+pub const MAX_FILE: u64 = 256 * 1024;
 
 /// Why keys and certificates could not be made, read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -219,15 +220,7 @@ impl Pki {
     /// # Errors
     /// When a file can not be written.
     pub fn write_admin(&self, out: &Path, name: &ServiceAccount) -> Result<(), PkiError> {
-        let key = new_key(out)?;
-        let spiffe_id = SpiffeId::admin(self.issuer.trust_domain(), name);
-        let validity = Validity::starting(clock::now(), ADMIN_VALIDITY);
-        let leaf = Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() };
-        let issued = self.issuer.issue(key.public(), &leaf)?;
-        write_key(&out.join("identity.key"), &key)?;
-        file::write(&out.join("identity.pem"), issued.chain_pem().as_bytes(), Access::Public)?;
-        let roots = pem::encode_certificates(&[self.issuer.root_certificate().clone()]);
-        Ok(file::write(&out.join("roots.pem"), roots.as_bytes(), Access::Public)?)
+        write_admin(&self.issuer, out, name)
     }
 
     /// Where the files are.
@@ -235,6 +228,22 @@ impl Pki {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// Writes an administrator's certificate, key and the roots into a directory.
+///
+/// # Errors
+/// When the issuer's own time is over, or a file can not be written.
+pub fn write_admin(issuer: &Authority, out: &Path, name: &ServiceAccount) -> Result<(), PkiError> {
+    let key = new_key(out)?;
+    let spiffe_id = SpiffeId::admin(issuer.trust_domain(), name);
+    let validity = Validity::starting(clock::now(), ADMIN_VALIDITY);
+    let leaf = Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() };
+    let issued = issuer.issue(key.public(), &leaf)?;
+    write_key(&out.join("identity.key"), &key)?;
+    file::write(&out.join("identity.pem"), issued.chain_pem().as_bytes(), Access::Public)?;
+    let roots = pem::encode_certificates(&[issuer.root_certificate().clone()]);
+    Ok(file::write(&out.join("roots.pem"), roots.as_bytes(), Access::Public)?)
 }
 
 /// How often a server looks at least whether its leaf is due: the wall clock may be set meanwhile.

@@ -4,11 +4,13 @@
 //! has a deadline, and what it can not do here it says loudly (and fails by it with `CI=true`).
 
 pub mod binary;
+pub mod charts;
 pub mod control_plane;
 pub mod flood;
 pub mod forge;
 pub mod impostor;
 pub mod kubernetes;
+pub mod oci;
 pub mod power;
 pub mod shim;
 pub mod sim;

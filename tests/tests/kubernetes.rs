@@ -1,5 +1,11 @@
 //! The tests against real Kubernetes: API servers on loopback, or whole clusters.
 #![allow(clippy::unwrap_used)] // tests
 
+#[path = "kubernetes/charts.rs"]
+mod charts;
 #[path = "kubernetes/control_plane.rs"]
 mod control_plane;
+#[path = "kubernetes/enter.rs"]
+mod enter;
+#[path = "kubernetes/uninstall.rs"]
+mod uninstall;

@@ -81,6 +81,17 @@ pub async fn run(context: &AdminContext, command: TokenCommand, format: Format) 
     })
 }
 
+/// A token by which one server joins.
+///
+/// # Errors
+/// When it is refused.
+pub async fn for_server(context: &AdminContext, ttl: Duration) -> Result<JoinToken> {
+    let (exports, imports) = (Vec::new(), Vec::new());
+    let args =
+        CreateArgs { cluster: None, server: true, trust_domain: None, exports, imports, ttl, out: None };
+    Ok(create(context, &args).await?.0)
+}
+
 async fn create(context: &AdminContext, args: &CreateArgs) -> Result<(JoinToken, u64)> {
     let kind = if args.server { TokenKind::Server } else { TokenKind::Cluster };
     let root = RootHash::of(context.roots().first().context("roots.pem is empty")?);
