@@ -248,8 +248,6 @@ struct Channels {
     lanes: watch::Sender<Arc<Lanes>>,
     verdicts: watch::Sender<Arc<Verdicts>>,
     common: watch::Sender<Option<Arc<crate::config::Common>>>,
-    /// The addresses of imports, where an API server gives them; `None` until they are known.
-    assigned: watch::Sender<Option<dns::Assignments>>,
 }
 
 impl Agent {
@@ -273,7 +271,6 @@ impl Agent {
             lanes: watch::Sender::new(Arc::default()),
             verdicts: watch::Sender::new(Arc::default()),
             common: watch::Sender::new(None),
-            assigned: watch::Sender::new(None),
         };
         let (status, metrics) = (Arc::new(Status::default()), Arc::new(Metrics::default()));
         let store = Arc::new(Store::new(membership, identity, roots));
@@ -315,11 +312,10 @@ impl Agent {
         self.spawn_local(&tasks, &stop, addresses);
         self.spawn_uplink(&tasks, &stop, &leadership);
         let index = self.spawn_source(&tasks, &stop, &place);
-        let elsewhere = matches!(place, Place::Kubernetes { .. });
         self.spawn_sink(&tasks, &stop, place);
         writers.close();
         self.spawn_services(&tasks, &stop, listener, admin, index);
-        self.spawn_dns(&tasks, &stop, dns, elsewhere);
+        self.spawn_dns(&tasks, &stop, dns);
         tasks.spawn(loops::keep_removed(self.state.clone(), self.status.clone(), stop.clone()));
         tasks.spawn(loops::announce(self.reporter.clone(), stop.clone()));
         stop.cancelled().await;

@@ -19,13 +19,12 @@ pub(super) async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<dns::So
 }
 
 impl Agent {
-    /// Answers, with addresses that are given `elsewhere`, or else with the imports' own.
+    /// Answers, by what proxies run by.
     pub(super) fn spawn_dns(
         &self,
         tasks: &TaskTracker,
         stop: &CancellationToken,
         sockets: Vec<dns::Sockets>,
-        elsewhere: bool,
     ) {
         if sockets.is_empty() {
             return;
@@ -40,7 +39,6 @@ impl Agent {
         }
         let inputs = dns::Inputs {
             common: self.channels.common.subscribe(),
-            assigned: elsewhere.then(|| self.channels.assigned.subscribe()),
             nameservers: addresses.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
         };
         tasks.spawn(dns::follow(inputs, zone, self.status.clone(), stop.clone()));

@@ -92,7 +92,11 @@ impl Zone {
         };
         let mut found = self.records(&node, kind);
         if found.is_empty() {
-            return self.nothing(ResponseCode::NoError);
+            return if is_awaited(&node, kind) {
+                Answer::bare(ResponseCode::ServFail)
+            } else {
+                self.nothing(ResponseCode::NoError)
+            };
         }
         let turn = usize::try_from(turn).unwrap_or(0) % found.len();
         found.rotate_left(turn);
@@ -172,6 +176,12 @@ impl Zone {
         // Nobody transfers this zone; what counts is the last number, for how long "there is none" may be kept.
         SOA::new(within(&["dns", "ns"]), within(&["hostmaster"]), self.serial(), 7_200, 1_800, 86_400, TTL)
     }
+}
+
+/// Whether the answer is an address that was not given yet.
+fn is_awaited(node: &Node<'_>, kind: RecordType) -> bool {
+    let Node::Service(_, Entry { places: Places::ClusterSet(own), .. }) = node else { return false };
+    own.is_empty() && matches!(kind, RecordType::A | RecordType::AAAA)
 }
 
 /// What is at the name of a service and below.

@@ -10,6 +10,7 @@ use crate::config::tests::{import, name};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use sealane_core::endpoint::{GatewayAddress, GatewayHost, Locality};
+use sealane_core::name::ServiceKey;
 use sealane_core::service::{Port, Protocol, ServiceType};
 use sealane_core::time::Revision;
 use sealane_core::view::{Candidate, Import, Path, Tier};
@@ -71,8 +72,7 @@ pub(super) fn common(namespaces: &[&str], outbound: Vec<(ServiceKey, Arc<Outboun
 }
 
 fn zone(outbound: Vec<(ServiceKey, Arc<Outbound>)>) -> Zone {
-    let sources = Sources { common: common(&["shop", "empty"], outbound), assigned: None };
-    Zone::new(sources, &["10.0.0.53".parse().unwrap()])
+    Zone::new(common(&["shop", "empty"], outbound), &["10.0.0.53".parse().unwrap()])
 }
 
 /// A service with addresses, a headless one, and what has no names.
@@ -215,9 +215,7 @@ fn what_is_not_there_is_told_from_what_has_no_such_record() {
             assert_eq!(ask(&zone, &question), nothing("NoError"), "{question}");
         }
     }
-    for name in ["waiting.shop.svc", "_tcp._tcp.cart.shop.svc"] {
-        assert_eq!(ask(&zone, &format!("{name}.clusterset.local A")), nothing("NoError"), "{name}");
-    }
+    assert_eq!(ask(&zone, "_tcp._tcp.cart.shop.svc.clusterset.local A"), nothing("NoError"));
 }
 
 #[test]
@@ -299,61 +297,21 @@ fn of_too_many_endpoints_every_type_answers_the_same_ones() {
 }
 
 #[test]
-fn addresses_may_come_from_elsewhere() {
-    let far = vec![
-        gateway("south", 1, &[("one", Some("pet-9")), ("two", None), ("three", Some("pet-7"))]),
-        gateway("south", 2, &[("one", Some("pet-9")), ("two", None), ("three", Some("pet-7"))]),
-        direct("east", Some("pet-0"), "10.1.0.1"),
-    ];
-    let common = common(
-        &["shop"],
-        vec![
-            outbound("shop/cart", ServiceType::ClusterSetIp, ports(), vec![], &["127.9.0.7"]),
-            outbound("shop/late", ServiceType::ClusterSetIp, ports(), vec![], &["127.9.0.8"]),
-            outbound("shop/pets", ServiceType::Headless, ports(), far, &[]),
-        ],
-    );
-    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-    let place = |seed: &str| (name("south"), endpoint_id(seed));
-    let assigned = [
-        (
-            name("shop/cart"),
-            Assigned { addresses: vec![address("10.96.0.7"), address("fd00:96::7")], ..Assigned::default() },
-        ),
-        (
-            name("shop/pets"),
-            Assigned {
-                addresses: vec![],
-                endpoints: BTreeMap::from([
-                    (place("one"), vec![address("10.96.0.11")]),
-                    (place("two"), vec![address("10.96.0.12")]),
-                ]),
-            },
-        ),
-        (name("shop/gone"), Assigned::default()),
-    ];
-    let assigned = assigned.into_iter().map(|(key, a): (ServiceKey, _)| (key, Arc::new(a))).collect();
-    let zone = Zone::new(Sources { common, assigned: Some(assigned) }, &[]);
-    let suffix = "shop.svc.clusterset.local";
-    assert_eq!(ask(&zone, &format!("cart.{suffix} A")), format!("NoError\nan cart.{suffix}. A 10.96.0.7"));
+fn an_address_that_is_not_given_yet_is_not_said_to_be_none() {
+    let zone = shop();
+    let waiting = "waiting.shop.svc.clusterset.local";
+    assert_eq!(ask(&zone, &format!("{waiting} A")), "ServFail");
+    assert_eq!(ask(&zone, &format!("{waiting} AAAA")), "ServFail");
+    assert_eq!(ask(&zone, &format!("{waiting} TXT")), nothing("NoError"));
     assert_eq!(
-        ask(&zone, &format!("cart.{suffix} AAAA")),
-        format!("NoError\nan cart.{suffix}. AAAA fd00:96::7")
+        ask(&zone, &format!("{waiting} SRV")),
+        format!("NoError\nan {waiting}. SRV 0 100 42 {waiting}.")
     );
-    assert_eq!(ask(&zone, &format!("late.{suffix} A")), nothing("NoError"), "it has none yet");
-    assert_eq!(ask(&zone, &format!("gone.{suffix} A")), nothing("NXDomain"));
-    let pets = format!("pets.{suffix}");
-    let a = |host: &str, address: &str| format!("\nan {host}. A {address}");
     assert_eq!(
-        ask(&zone, &format!("{pets} A")),
-        ["NoError".to_owned(), a(&pets, "10.1.0.1"), a(&pets, "10.96.0.12"), a(&pets, "10.96.0.11")].concat(),
+        ask(&zone, "plain.shop.svc.clusterset.local AAAA"),
+        nothing("NoError"),
+        "it has the other family"
     );
-    let nine = format!("pet-9.south.{pets}");
-    assert_eq!(ask(&zone, &format!("{nine} A")), format!("NoError{}", a(&nine, "10.96.0.11")));
-    // Behind these addresses is the Service port, and only of ports that somebody serves.
-    let srv = ask(&zone, &format!("_tcp._tcp.{pets} SRV"));
-    assert!(srv.contains(&format!("SRV 0 100 42 {nine}.")), "{srv}");
-    assert_eq!(ask(&zone, &format!("pet-7.south.{pets} A")), nothing("NXDomain"));
 }
 
 #[test]
@@ -368,7 +326,7 @@ fn the_longest_names_are_answered() {
         vec![direct(&cluster, Some(&long), "10.1.0.1")],
         &[],
     );
-    let zone = Zone::new(Sources { common: common(&[&long], vec![pets]), assigned: None }, &[]);
+    let zone = Zone::new(common(&[&long], vec![pets]), &[]);
     let owner = format!("{long}.{long}.svc.clusterset.local");
     let target = format!("{long}.{cluster}.{owner}");
     assert_eq!(

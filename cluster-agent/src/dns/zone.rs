@@ -1,7 +1,6 @@
 //! The zone: what every name answers, by import. It is brought up to date import by import, and shares the rest.
 
-use super::Assignments;
-use super::entry::{Assigned, Entry};
+use super::entry::Entry;
 use crate::config::Common;
 use crate::map::{self, Shared};
 use sealane_core::name::{Namespace, ServiceKey};
@@ -9,19 +8,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What a zone is made of.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// The imports, and the namespaces that exist here.
-    pub common: Arc<Common>,
-    /// The addresses of imports, where they come from elsewhere than from `common`.
-    pub assigned: Option<Assignments>,
-}
-
 /// What the names under `clusterset.local` answer. A clone is cheap.
 #[derive(Debug, Clone)]
 pub struct Zone {
-    sources: Sources,
+    common: Arc<Common>,
     entries: Shared<ServiceKey, Entry>,
     nameservers: Arc<[IpAddr]>,
 }
@@ -29,33 +19,27 @@ pub struct Zone {
 impl Zone {
     /// A zone made anew.
     #[must_use]
-    pub fn new(sources: Sources, nameservers: &[IpAddr]) -> Self {
-        let empty =
-            Zone { sources: Sources::default(), entries: Shared::new(), nameservers: nameservers.into() };
-        empty.next(sources)
+    pub fn new(common: Arc<Common>, nameservers: &[IpAddr]) -> Self {
+        let empty = Zone { common: Arc::default(), entries: Shared::new(), nameservers: nameservers.into() };
+        empty.next(common)
     }
 
-    /// The zone of other sources; what does not differ is shared with this one.
+    /// The zone of what is now; what does not differ is shared with this one.
     #[must_use]
-    pub fn next(&self, sources: Sources) -> Self {
+    pub fn next(&self, common: Arc<Common>) -> Self {
         let mut entries = self.entries.clone();
-        for service in self.changed(&sources) {
-            map::set(&mut entries, &service, entry(&sources, &service));
+        for service in self.changed(&common) {
+            map::set(&mut entries, &service, entry(&common, &service));
         }
-        Zone { sources, entries, nameservers: self.nameservers.clone() }
+        Zone { common, entries, nameservers: self.nameservers.clone() }
     }
 
-    fn changed(&self, now: &Sources) -> BTreeSet<ServiceKey> {
-        let before = &self.sources;
+    fn changed(&self, now: &Common) -> BTreeSet<ServiceKey> {
         let mut changed: BTreeSet<ServiceKey> =
-            map::changed(&before.common.outbound, &now.common.outbound).cloned().collect();
-        let namespaces = before.common.catalog.interest != now.common.catalog.interest;
-        if namespaces || before.assigned.is_some() != now.assigned.is_some() {
+            map::changed(&self.common.outbound, &now.outbound).cloned().collect();
+        if self.common.catalog.interest != now.catalog.interest {
             // A namespace that came or went may hold any of them.
-            changed.extend(now.common.outbound.keys().cloned());
-        }
-        if let (Some(before), Some(now)) = (&before.assigned, &now.assigned) {
-            changed.extend(map::changed(before, now).cloned());
+            changed.extend(now.outbound.keys().cloned());
         }
         changed
     }
@@ -83,7 +67,7 @@ impl Zone {
     #[must_use]
     pub fn serial(&self) -> u32 {
         // Serials wrap around (RFC 1982), so the low half is what there is to say.
-        u32::try_from(self.sources.common.revision.index & u64::from(u32::MAX)).unwrap_or_default()
+        u32::try_from(self.common.revision.index & u64::from(u32::MAX)).unwrap_or_default()
     }
 
     /// How many imports have names.
@@ -99,11 +83,8 @@ impl Zone {
     }
 }
 
-fn entry(sources: &Sources, service: &ServiceKey) -> Option<Entry> {
+fn entry(common: &Common, service: &ServiceKey) -> Option<Entry> {
     // As with ServiceImports: nothing exists in a namespace that is not here.
-    let here = sources.common.catalog.interest.contains(&service.namespace);
-    let outbound = sources.common.outbound.get(service).filter(|_| here)?;
-    let Some(assigned) = &sources.assigned else { return Entry::of(outbound, None) };
-    let none = Assigned::default();
-    Entry::of(outbound, Some(assigned.get(service).map_or(&none, |assigned| assigned)))
+    let here = common.catalog.interest.contains(&service.namespace);
+    Entry::of(common.outbound.get(service).filter(|_| here)?)
 }

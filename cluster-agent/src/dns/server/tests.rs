@@ -44,8 +44,7 @@ fn pets(count: u8) -> Arc<Zone> {
     let candidates = (0..count).map(|n| dns::direct("west", None, &format!("10.2.0.{n}"))).collect();
     let ports = vec![dns::port("tcp", Protocol::Tcp, 42)];
     let pets = dns::outbound("shop/pets", ServiceType::Headless, ports, candidates, &[]);
-    let sources = crate::dns::Sources { common: dns::common(&["shop"], vec![pets]), assigned: None };
-    Arc::new(Zone::new(sources, &[]))
+    Arc::new(Zone::new(dns::common(&["shop"], vec![pets]), &[]))
 }
 
 fn query(id: u16) -> Vec<u8> {

@@ -10,18 +10,15 @@ enum Step {
     Import(u8, Option<(bool, u8)>),
     /// A namespace comes or goes.
     Namespace(u8),
-    /// An import's addresses are given, or taken.
-    Assign(u8, Option<u8>),
-    /// Where addresses come from changes.
-    Source(bool),
+    /// An import has other addresses, or none.
+    Address(u8, Option<u8>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..8, proptest::option::of((any::<bool>(), 0u8..3))).prop_map(|(at, what)| Step::Import(at, what)),
         1 => (0u8..2).prop_map(Step::Namespace),
-        2 => (0u8..8, proptest::option::of(0u8..3)).prop_map(|(at, what)| Step::Assign(at, what)),
-        1 => any::<bool>().prop_map(Step::Source),
+        2 => (0u8..8, proptest::option::of(0u8..3)).prop_map(|(at, what)| Step::Address(at, what)),
     ]
 }
 
@@ -37,8 +34,6 @@ fn candidates(count: u8) -> Vec<Candidate> {
 struct World {
     common: Common,
     interest: BTreeSet<sealane_core::name::Namespace>,
-    assignments: Assignments,
-    elsewhere: bool,
 }
 
 impl World {
@@ -57,22 +52,20 @@ impl World {
                     self.interest.insert(namespace);
                 }
             }
-            Step::Assign(at, None) => drop(self.assignments.remove(&key(*at))),
-            Step::Assign(at, Some(last)) => {
-                let addresses = vec![IpAddr::from([10, 96, 0, *last])];
-                let assigned = Assigned { addresses, ..Assigned::default() };
-                self.assignments.insert(key(*at), Arc::new(assigned));
+            Step::Address(at, what) => {
+                if let Some(outbound) = self.common.outbound.get_mut(&key(*at)) {
+                    let addresses = what.map(|last| IpAddr::from([10, 96, 0, last])).into_iter().collect();
+                    *outbound = Arc::new(Outbound { addresses, ..Outbound::clone(outbound) });
+                }
             }
-            Step::Source(elsewhere) => self.elsewhere = *elsewhere,
         }
     }
 
-    fn sources(&self) -> Sources {
+    fn common(&self) -> Arc<Common> {
         let mut common = self.common.clone();
         let interest = Arc::new(self.interest.clone());
         common.catalog = Arc::new(Catalog { interest, ..Catalog::default() });
-        let assigned = self.elsewhere.then(|| self.assignments.clone());
-        Sources { common: Arc::new(common), assigned }
+        Arc::new(common)
     }
 }
 
@@ -86,12 +79,12 @@ proptest! {
         steps in proptest::collection::vec((step(), any::<bool>()), 0..60)
     ) {
         let mut world = World::default();
-        let mut zone = Zone::new(world.sources(), &[]);
+        let mut zone = Zone::new(world.common(), &[]);
         for (step, look) in steps {
             world.take(&step);
             if look {
-                zone = zone.next(world.sources());
-                let anew = Zone::new(world.sources(), &[]);
+                zone = zone.next(world.common());
+                let anew = Zone::new(world.common(), &[]);
                 prop_assert_eq!(entries(&zone), entries(&anew));
                 prop_assert_eq!(zone.len(), anew.len());
             }
@@ -99,27 +92,26 @@ proptest! {
     }
 }
 
-/// Names are known when their sources are, follow them, and are counted.
+/// Names are known when what they are made of is, and follow it.
 #[tokio::test]
-async fn the_loop_waits_for_all_it_needs_and_follows_it() {
-    let (common_sender, common) = watch::channel(None);
-    let (assigned_sender, assigned) = watch::channel(None);
+async fn the_loop_waits_for_what_it_needs_and_follows_it() {
+    let (sender, common) = watch::channel(None);
     let (zone_sender, mut zone) = watch::channel(None);
     let (status, stop) = (Arc::new(Status::default()), CancellationToken::new());
-    let inputs = Inputs { common, assigned: Some(assigned), nameservers: vec![] };
-    let task = tokio::spawn(follow(inputs, zone_sender, status, stop.clone()));
-    let cart = outbound("shop/cart", ServiceType::ClusterSetIp, ports(), vec![], &["127.9.0.7"]);
-    common_sender.send_replace(Some(super::common(&["shop"], vec![cart])));
+    let task =
+        tokio::spawn(follow(Inputs { common, nameservers: vec![] }, zone_sender, status, stop.clone()));
     tokio::task::yield_now().await;
-    assert!(zone.borrow().is_none(), "addresses are not known");
-    assigned_sender.send_replace(Some(Assignments::new()));
-    zone.changed().await.unwrap();
+    assert!(zone.borrow().is_none(), "nothing is known");
+    let with = |addresses: &[&str]| {
+        let cart = outbound("shop/cart", ServiceType::ClusterSetIp, ports(), vec![], addresses);
+        super::common(&["shop"], vec![cart])
+    };
     let question = "cart.shop.svc.clusterset.local A";
     let answer = |zone: &watch::Receiver<Option<Arc<Zone>>>| ask(zone.borrow().as_ref().unwrap(), question);
-    assert_eq!(answer(&zone), nothing("NoError"));
-    zone.mark_unchanged();
-    let given = Assigned { addresses: vec!["10.96.0.7".parse().unwrap()], ..Assigned::default() };
-    assigned_sender.send_replace(Some([(name("shop/cart"), Arc::new(given))].into_iter().collect()));
+    sender.send_replace(Some(with(&[])));
+    zone.changed().await.unwrap();
+    assert_eq!(answer(&zone), "ServFail");
+    sender.send_replace(Some(with(&["10.96.0.7"])));
     zone.changed().await.unwrap();
     assert_eq!(answer(&zone), "NoError\nan cart.shop.svc.clusterset.local. A 10.96.0.7");
     stop.cancel();
