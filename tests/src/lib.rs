@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod charts;
+pub mod clusters;
 pub mod control_plane;
 pub mod flood;
 pub mod forge;

@@ -3,6 +3,8 @@
 
 #[path = "kubernetes/charts.rs"]
 mod charts;
+#[path = "kubernetes/clusters.rs"]
+mod clusters;
 #[path = "kubernetes/control_plane.rs"]
 mod control_plane;
 #[path = "kubernetes/enter.rs"]

@@ -1,0 +1,187 @@
+//! Brings real Kubernetes clusters up on this machine, for tests and for people.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use sealane_tests::clusters::layout::{MOST, Topology, plan};
+use sealane_tests::clusters::{self, Environment, Place};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Several real Kubernetes clusters on one machine, without a container engine.
+///
+/// They run until `down`, whatever becomes of this command. Needs root, and Go for the first start, which builds
+/// Kubernetes from its sources (some minutes, once).
+#[derive(Debug, Parser)]
+#[command(
+    name = "clusters",
+    after_help = "Examples:\n  \
+        clusters up 2 --bare\n  \
+        clusters exec -- kubectl --context west get pods --all-namespaces\n  \
+        clusters node east -- nft list ruleset\n  \
+        clusters down\n\n\
+        State is kept in SEALANE_CLUSTERS (/var/lib/sealane-clusters), tools in SEALANE_TOOLS (~/.cache/sealane-tools)."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Word,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Brings up that many clusters: contexts east, west, north, south, ...
+    Up(Up),
+    /// Says what runs.
+    Status,
+    /// Prints the path of the file with a context for each cluster.
+    Kubeconfig,
+    /// Runs a command where the API servers can be reached, with KUBECONFIG set and kubectl in PATH.
+    Exec {
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        words: Vec<String>,
+    },
+    /// Runs a command in a cluster's node, which sees its processes, mounts and network.
+    Node {
+        /// The cluster.
+        cluster: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        words: Vec<String>,
+    },
+    /// Images in the nodes; there is no registry.
+    #[command(subcommand)]
+    Images(Images),
+    /// Takes all clusters down and removes everything of them.
+    Down,
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// How many clusters.
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=MOST as i64))]
+    count: u8,
+    /// Without Sealane.
+    #[arg(long)]
+    bare: bool,
+    /// Pods of different clusters reach each other (the default).
+    #[arg(long, conflicts_with = "networks")]
+    flat: bool,
+    /// Every cluster has the same pod addresses; between clusters only nodes reach each other.
+    #[arg(long)]
+    networks: bool,
+    /// A cluster that has IPv6 too; may be repeated.
+    #[arg(long, value_name = "CLUSTER")]
+    dual_stack: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Images {
+    /// Imports an OCI archive into every node.
+    Load {
+        /// The archive.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    // For people: what is wrong in one sentence, never a trace.
+    work(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn work(word: Word) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match word {
+        Word::Up(arguments) => runtime.block_on(up(&arguments))?,
+        Word::Status => return runtime.block_on(status()),
+        Word::Kubeconfig => println!("{}", running()?.kubeconfig().display()),
+        Word::Exec { words } => {
+            let (program, arguments) = words.split_first().context("no command")?;
+            let error = running()?.command(program)?.args(arguments).exec();
+            return Err(error).with_context(|| format!("can not run {program}"));
+        }
+        Word::Node { cluster, words } => {
+            let error = running()?.node_command(&cluster, &words)?.exec();
+            return Err(error).context("can not enter the node");
+        }
+        Word::Images(Images::Load { file }) => {
+            for line in runtime.block_on(running()?.load(&file))? {
+                println!("{line}");
+            }
+        }
+        Word::Down => runtime.block_on(clusters::down(&Place::usual()?))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn up(arguments: &Up) -> Result<()> {
+    if !arguments.bare {
+        bail!(
+            "this command does not install Sealane's charts yet. Bring the clusters up with `--bare`, load the image \
+             (`clusters images load FILE`) and install the charts with `clusters exec -- helm install ...` \
+             (docs/kubernetes.md)"
+        );
+    }
+    let topology = if arguments.networks { Topology::Networks } else { Topology::Flat };
+    let plans = plan(arguments.count.into(), topology, &arguments.dual_stack).map_err(anyhow::Error::msg)?;
+    tokio::select! {
+        up = Environment::up(Place::usual()?, &plans) => up.map(|_| ()),
+        interrupted = interrupted() => {
+            interrupted?;
+            eprintln!("interrupted; removing what was started");
+            clusters::down(&Place::usual()?).await?;
+            bail!("interrupted")
+        }
+    }
+}
+
+fn running() -> Result<Environment> {
+    Environment::running(Place::usual()?)
+}
+
+async fn interrupted() -> Result<()> {
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("can not wait for Ctrl-C"),
+        _ = term.recv() => Ok(()),
+    }
+}
+
+async fn status() -> Result<ExitCode> {
+    let environment = running()?;
+    let mut all = true;
+    for plan in environment.plans() {
+        let nodes = ["get", "--raw", "/readyz"];
+        let state = match environment.kubectl(&plan.name, &nodes).await {
+            Ok(_) => "ready".to_owned(),
+            Err(error) => {
+                all = false;
+                format!("not ready: {error:#}")
+            }
+        };
+        println!("{:8} {}  pods {}  {state}", plan.name, plan.server(), plan.pods().join(","));
+    }
+    println!("kubeconfig {}", environment.kubeconfig().display());
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_examples_of_the_help_are_understood() {
+        let help = Arguments::command().render_long_help().to_string();
+        let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  clusters ")).collect();
+        assert_eq!(examples.len(), 4, "{help}");
+        for example in examples {
+            Arguments::try_parse_from(example.split_whitespace()).unwrap();
+        }
+        assert!(Arguments::try_parse_from(["clusters", "up", "9"]).is_err());
+        assert!(Arguments::try_parse_from(["clusters", "up", "2", "--flat", "--networks"]).is_err());
+    }
+}
