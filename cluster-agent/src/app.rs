@@ -304,7 +304,8 @@ impl Agent {
     async fn serve(self, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
         let Ground { listener, admin, dns, advertised, place } = ground;
         let trust_domain = self.own.trust_domain.to_string();
-        self.state.set_serving(&Serving { agent: vec![advertised], trust_domain })?;
+        let root = self.ca.root_pem();
+        self.state.set_serving(&Serving { agent: vec![advertised], trust_domain, root })?;
         let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
         let tasks = TaskTracker::new();
         let writers = TaskTracker::new();

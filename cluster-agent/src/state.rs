@@ -120,6 +120,8 @@ pub struct Serving {
     pub agent: Vec<String>,
     /// The cluster's trust domain.
     pub trust_domain: String,
+    /// The cluster's root, in PEM; its key may be kept elsewhere than in the directory.
+    pub root: String,
 }
 
 /// Where everything lies.

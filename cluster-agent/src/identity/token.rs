@@ -90,7 +90,7 @@ struct TokenFile<'a> {
     v: u32,
     agent: &'a [String],
     trust_domain: &'a str,
-    roots: [String; 1],
+    roots: [&'a str; 1],
     secret: String,
 }
 
@@ -162,7 +162,6 @@ pub fn make_workload_token(
 ) -> Result<Vec<u8>, TokenFileError> {
     let state = StateDir::at(state_path);
     let serving = state.serving()?.ok_or_else(|| TokenFileError::NoAgent(state_path.to_owned()))?;
-    let root = String::from_utf8_lossy(&file::read(&state.ca_certificate(), MAX_FILE)?).into_owned();
     let secret: [u8; 32] = sealane_trust::random()?;
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let grant = Grant { v: 1, claim, expires_ms: clock::now().plus(ttl_ms).0, consumed_by: None };
@@ -171,7 +170,7 @@ pub fn make_workload_token(
         v: 1,
         agent: &serving.agent,
         trust_domain: &serving.trust_domain,
-        roots: [root],
+        roots: [&serving.root],
         secret: BASE64URL_NOPAD.encode(&secret),
     };
     Ok(serde_json::to_vec_pretty(&token)?)
@@ -279,9 +278,9 @@ mod tests {
 
     fn agent(directory: &Path) -> StateDir {
         let state = StateDir::create(directory).unwrap();
-        let serving = Serving { agent: vec!["127.0.0.1:1".to_owned()], trust_domain: "east.fed".to_owned() };
-        state.set_serving(&serving).unwrap();
-        crate::ca::Ca::open(&state, &TrustDomain::parse("east.fed").unwrap()).unwrap();
+        let trust_domain = "east.fed".to_owned();
+        let (agent, root) = (vec!["127.0.0.1:1".to_owned()], "the root".to_owned());
+        state.set_serving(&Serving { agent, trust_domain, root }).unwrap();
         state
     }
 
@@ -306,6 +305,22 @@ mod tests {
         assert!(matches!(grants.redeem(&secret, [2; 32]), Redeemed::Refused(_)));
         assert!(matches!(grants.redeem(&[0; 32], [1; 32]), Redeemed::Refused(_)));
         assert!(matches!(grants.redeem(b"../../x", [1; 32]), Redeemed::Refused(_)));
+    }
+
+    #[test]
+    fn a_token_says_all_that_a_proxy_needs_whose_agent_keeps_its_root_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        agent(directory.path());
+        let token = make_workload_token(directory.path(), Claim::Gateway, Duration::from_secs(60)).unwrap();
+        let token: serde_json::Value = serde_json::from_slice(&token).unwrap();
+        let expected = serde_json::json!({
+            "v": 1,
+            "agent": ["127.0.0.1:1"],
+            "trust_domain": "east.fed",
+            "roots": ["the root"],
+            "secret": token["secret"],
+        });
+        assert_eq!(token, expected);
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Agent {
         let ca = Arc::new(Ca::open(&state, &name("east.fed")).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let serving = Serving { agent: vec![address.clone()], trust_domain: "east.fed".to_owned() };
-        state.set_serving(&serving).unwrap();
+        let (trust_domain, root) = ("east.fed".to_owned(), ca.root_pem());
+        state.set_serving(&Serving { agent: vec![address.clone()], trust_domain, root }).unwrap();
         let mut index = Index::default();
         let cart = Pod {
             uid: None,
