@@ -65,7 +65,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn init_log(args: &Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
+    // What fails at the API server is told by whoever asked it, once and in our words.
+    let filter = EnvFilter::try_new(format!("kube_client=off,{}", args.log))
+        .with_context(|| format!("--log {:?}", args.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::stderr().is_terminal());
     // A program that embeds the agent may log already; then its way of logging holds.
@@ -108,12 +110,11 @@ async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
     agent.serve(ground, stop).await
 }
 
-/// Who the agent is: what joining brought, the cluster's root, and this agent's name.
+/// Who the agent is: what joining brought, and the cluster's root.
 struct Begun {
     vault: Vault,
     credentials: Credentials,
     ca: Ca,
-    instance: InstanceId,
 }
 
 impl Begun {
@@ -123,7 +124,11 @@ impl Begun {
         let domain = &credentials.membership.trust_domain;
         let ca = patiently("can not read or make the cluster's root yet", async || vault.ca(domain).await);
         let ca = ca.await?;
-        Ok(Begun { instance: place.instance().await?, vault, credentials, ca })
+        if let Vault::Secrets(_) = vault {
+            // For the command `workload-token`; the key is in its Secret and nowhere else.
+            state.set_ca_certificate(&ca.root_pem())?;
+        }
+        Ok(Begun { vault, credentials, ca })
     }
 }
 
@@ -192,8 +197,7 @@ async fn credentials(
     args: &RunArgs,
     place: &Place,
 ) -> anyhow::Result<Credentials> {
-    let kept = patiently("can not read the agent's identity yet", async || vault.credentials().await).await?;
-    if let Some(kept) = kept {
+    if let Some(kept) = kept_credentials(vault).await? {
         match state.removed()? {
             // Where the token's file stays for good it says nothing.
             Some(reason) if args.join_token_file.is_some() && matches!(place, Place::Files { .. }) => {
@@ -219,10 +223,18 @@ async fn credentials(
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = %error, "can not join yet");
                 tokio::time::sleep(backoff.pause()).await;
+                if let Some(kept) = kept_credentials(vault).await? {
+                    tracing::info!("another replica has joined");
+                    return Ok(kept);
+                }
             }
             Err(error) => return Err(error).context("the federation does not admit this cluster"),
         }
     }
+}
+
+async fn kept_credentials(vault: &Vault) -> Result<Option<Credentials>, VaultError> {
+    patiently("can not read the agent's identity yet", async || vault.credentials().await).await
 }
 
 /// Everything that does not move.
@@ -252,7 +264,7 @@ struct Channels {
 
 impl Agent {
     fn new(args: RunArgs, state: StateDir, begun: Begun) -> anyhow::Result<Self> {
-        let Begun { vault, credentials, ca, instance } = begun;
+        let Begun { vault, credentials, ca } = begun;
         let (identity, roots) = enroll::load(&credentials)?;
         let (membership, ca) = (credentials.membership.clone(), Arc::new(ca));
         let own = Arc::new(Own {
@@ -280,7 +292,8 @@ impl Agent {
             status: status.clone(),
             store: store.clone(),
             serving: serving.clone(),
-            instance,
+            // Of the process and not of the directory: a copied directory must not be taken for this agent.
+            instance: InstanceId(sealane_trust::random()?),
             held: channels.held.subscribe(),
             catalog: channels.catalog.subscribe(),
             lanes: channels.lanes.subscribe(),

@@ -4,12 +4,10 @@
 //! A watch is a request whose answer lasts [`WATCH`]; with it, an API server that went silent is noticed.
 
 use crate::args::Kubernetes;
-use k8s_openapi::api::core::v1 as core_v1;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use sealane_trust::tls;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// How long the API server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -63,31 +61,6 @@ pub async fn client(args: &Kubernetes) -> Result<Client, ClientError> {
     // The client takes its cryptography from the process. Somebody may have given it already; there is only one kind.
     let _ = rustls::crypto::CryptoProvider::clone(&tls::provider()).install_default();
     Ok(Client::try_from(config)?)
-}
-
-/// The UID of a namespace: that of `kube-system` stands for its cluster.
-///
-/// # Errors
-/// When the API server does not answer in time, or refuses.
-pub async fn namespace_uid(client: &Client, name: &str) -> Result<String, NamespaceError> {
-    let namespaces: kube::Api<core_v1::Namespace> = kube::Api::all(client.clone());
-    let found =
-        timeout(REQUEST, namespaces.get_metadata(name)).await.map_err(|_| NamespaceError::Silent)??;
-    found.metadata.uid.ok_or(NamespaceError::Nameless)
-}
-
-/// A namespace's UID can not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum NamespaceError {
-    /// The API server went silent.
-    #[error("the API server has not answered for {REQUEST:?}")]
-    Silent,
-    /// It refused, or could not be reached.
-    #[error(transparent)]
-    Call(#[from] kube::Error),
-    /// It has none.
-    #[error("the namespace has no UID")]
-    Nameless,
 }
 
 #[cfg(test)]

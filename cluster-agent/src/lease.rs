@@ -12,6 +12,7 @@ mod keeper;
 
 pub use keeper::{Keeper, keep};
 
+use sealane_core::identity::InstanceId;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,6 +35,8 @@ pub enum Standing {
         term: u32,
         /// When the right to begin a write ends, unless it is renewed; `None` for ever.
         until: Option<Instant>,
+        /// Who all replicas are together to the store: those that share one Lease. `None` without replicas.
+        agent: Option<InstanceId>,
     },
 }
 
@@ -52,7 +55,7 @@ impl Leadership {
     #[must_use]
     pub fn alone() -> Self {
         // A receiver keeps the last value when the sender is gone.
-        Leadership(watch::Sender::new(Standing::Leader { term: 0, until: None }).subscribe())
+        Leadership(watch::Sender::new(Standing::Leader { term: 0, until: None, agent: None }).subscribe())
     }
 
     /// Whether a write may begin now.
@@ -70,6 +73,15 @@ impl Leadership {
         match *self.0.borrow() {
             Standing::Follower => None,
             Standing::Leader { term, .. } => Some(term),
+        }
+    }
+
+    /// Who all replicas are together, while there is a term.
+    #[must_use]
+    pub fn agent(&self) -> Option<InstanceId> {
+        match *self.0.borrow() {
+            Standing::Follower => None,
+            Standing::Leader { agent, .. } => agent,
         }
     }
 
@@ -112,6 +124,8 @@ impl Leadership {
 /// The Lease as the API server has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
+    /// Which Lease it is: one that was deleted and made again is another one.
+    pub uid: String,
     /// Who holds it; `None` when it was given back.
     pub holder: Option<String>,
     /// How long it holds without being renewed, as its holder wrote.
@@ -148,8 +162,17 @@ enum Seen {
 pub struct Election {
     me: String,
     seen: Seen,
-    /// The term that is ours, and when the request began that renewed it last.
-    held: Option<(u32, Instant)>,
+    held: Option<Term>,
+}
+
+/// A term of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Term {
+    number: u32,
+    /// The Lease that it is of.
+    lease: String,
+    /// When the request began that renewed it last.
+    renewed: Instant,
 }
 
 impl Election {
@@ -162,9 +185,13 @@ impl Election {
     /// What this replica may do, by what it knows.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        match self.held {
+        match &self.held {
             None => Standing::Follower,
-            Some((term, renewed)) => Standing::Leader { term, until: Some(renewed + (DURATION - WRITE)) },
+            Some(held) => Standing::Leader {
+                term: held.number,
+                until: Some(held.renewed + (DURATION - WRITE)),
+                agent: Some(agent(&held.lease)),
+            },
         }
     }
 
@@ -193,30 +220,38 @@ impl Election {
         };
         let over = Some(record.version.clone());
         match &record.holder {
-            Some(holder) if *holder == self.me => match self.held {
-                Some((term, _)) if term == record.transitions => Step::Write { term, over },
-                // Of a former process of this replica, which is gone.
-                _ => Step::Write { term: self.next_term(record.transitions), over },
-            },
+            Some(_) if self.holds(record) => Step::Write { term: record.transitions, over },
+            // Of a former process of this replica, which is gone.
+            Some(holder) if *holder == self.me => {
+                Step::Write { term: self.next_term(record.transitions), over }
+            }
             Some(_) if now.duration_since(since) < record.duration => Step::Look,
             _ => Step::Write { term: self.next_term(record.transitions), over },
         }
     }
 
+    /// Whether a Lease says that our term lasts.
+    fn holds(&self, record: &Record) -> bool {
+        record.holder.as_deref() == Some(self.me.as_str())
+            && self.held.as_ref().is_some_and(|h| h.number == record.transitions && h.lease == record.uid)
+    }
+
     /// Higher than any that is known: a Lease that somebody deleted does not bring a term back.
     fn next_term(&self, transitions: u32) -> u32 {
-        transitions.max(self.held.map_or(0, |(term, _)| term)).saturating_add(1)
+        transitions.max(self.held.as_ref().map_or(0, |held| held.number)).saturating_add(1)
     }
 
     /// The Lease was read; `now` is when the answer was there.
     pub fn saw(&mut self, now: Instant, found: Option<Record>) {
         let Some(record) = found else {
-            // Deleted: who held it writes it anew.
-            self.seen = Seen::Absent;
+            // Deleted: who held it writes it anew at once, the others when it would have ended.
+            let anothers = matches!(&self.seen, Seen::Record { record, .. } if record.holder.is_some());
+            if self.held.is_some() || !anothers {
+                self.seen = Seen::Absent;
+            }
             return;
         };
-        let ours = record.holder.as_deref() == Some(self.me.as_str());
-        if !(ours && self.held.is_some_and(|(term, _)| term == record.transitions)) {
+        if !self.holds(&record) {
             self.held = None;
         }
         let since = match &self.seen {
@@ -228,7 +263,7 @@ impl Election {
 
     /// A write succeeded that began then.
     pub fn wrote(&mut self, began: Instant, record: Record) {
-        self.held = Some((record.transitions, began));
+        self.held = Some(Term { number: record.transitions, lease: record.uid.clone(), renewed: began });
         self.seen = Seen::Record { record, since: began };
     }
 
@@ -236,6 +271,13 @@ impl Election {
     pub fn refused(&mut self) {
         self.seen = Seen::Nothing;
     }
+}
+
+fn agent(lease: &str) -> InstanceId {
+    let hash = sealane_trust::sha256(lease.as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    InstanceId(id)
 }
 
 #[cfg(test)]

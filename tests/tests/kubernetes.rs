@@ -7,7 +7,11 @@ mod charts;
 mod clusters;
 #[path = "kubernetes/control_plane.rs"]
 mod control_plane;
+#[path = "kubernetes/east.rs"]
+mod east;
 #[path = "kubernetes/enter.rs"]
 mod enter;
+#[path = "kubernetes/source.rs"]
+mod source;
 #[path = "kubernetes/uninstall.rs"]
 mod uninstall;

@@ -1,7 +1,6 @@
 //! Where the agent stands: between two directories, or in a Kubernetes cluster.
 
 use crate::args::{Kubernetes, Source};
-use crate::backoff::Backoff;
 use crate::enroll::Exposure;
 use crate::kubernetes;
 use crate::lease::{self, Keeper, Leadership, Standing};
@@ -11,10 +10,8 @@ use crate::status::Status;
 use crate::vault::{Secrets, Vault};
 use crate::writer::Writer;
 use anyhow::{Context, ensure};
-use sealane_core::identity::InstanceId;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,28 +61,6 @@ impl Place {
             Place::Files { .. } => Exposure::Private,
             Place::Kubernetes { .. } => Exposure::Mounted,
         }
-    }
-
-    /// Who the agent is to the store. Of the process and not of the directory: a copied directory must not be taken for
-    /// this agent. The replicas of a Kubernetes cluster are one agent, whose sessions follow each other by their terms.
-    pub(super) async fn instance(&self) -> anyhow::Result<InstanceId> {
-        let Place::Kubernetes { client, args } = self else {
-            return Ok(InstanceId(sealane_trust::random()?));
-        };
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let uid = loop {
-            match kubernetes::namespace_uid(client, "kube-system").await {
-                Ok(uid) => break uid,
-                Err(error) => {
-                    tracing::warn!(%error, "can not read the namespace kube-system yet");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-            }
-        };
-        let hash = sealane_trust::sha256(format!("{uid}/{}", args.namespace).as_bytes());
-        let mut id = [0; 16];
-        id.copy_from_slice(&hash[..16]);
-        Ok(InstanceId(id))
     }
 
     /// Takes part in the election of the replica that writes; where there are no replicas it is this one. `writers` are

@@ -38,7 +38,7 @@ enum RequestError {
     Silent,
     #[error("{0}")]
     Call(#[from] kube::Error),
-    #[error("the Lease has no resourceVersion")]
+    #[error("the Lease has no UID and resourceVersion")]
     Unversioned,
 }
 
@@ -181,6 +181,7 @@ fn record(lease: Lease) -> Result<Record, RequestError> {
     let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
     Ok(Record {
+        uid: lease.metadata.uid.ok_or(RequestError::Unversioned)?,
         holder: spec.holder_identity.filter(|h| !h.is_empty()),
         duration: seconds.map_or(DURATION, Duration::from_secs),
         transitions: spec.lease_transitions.and_then(|t| u32::try_from(t).ok()).unwrap_or(0),

@@ -2,7 +2,8 @@ use super::*;
 
 fn record(holder: &str, transitions: u32, version: &str) -> Record {
     let holder = Some(holder.to_owned()).filter(|h| !h.is_empty());
-    Record { holder, duration: DURATION, transitions, version: version.to_owned() }
+    let uid = "lease".to_owned();
+    Record { uid, holder, duration: DURATION, transitions, version: version.to_owned() }
 }
 
 fn election(me: &str) -> Election {
@@ -11,6 +12,10 @@ fn election(me: &str) -> Election {
 
 fn write(term: u32, over: &str) -> Step {
     Step::Write { term, over: Some(over.to_owned()) }
+}
+
+fn leader(term: u32, renewed: Instant) -> Standing {
+    Standing::Leader { term, until: Some(renewed + DURATION - WRITE), agent: Some(agent("lease")) }
 }
 
 fn s(seconds: u64) -> Duration {
@@ -25,10 +30,10 @@ fn who_finds_no_lease_makes_it_and_renews_it() {
     a.saw(start, None);
     assert_eq!(a.step(start), Step::Write { term: 1, over: None });
     a.wrote(start, record("a", 1, "1"));
-    assert_eq!(a.standing(), Standing::Leader { term: 1, until: Some(start + DURATION - WRITE) });
+    assert_eq!(a.standing(), leader(1, start));
     assert_eq!(a.step(start + s(2)), write(1, "1"));
     a.wrote(start + s(2), record("a", 1, "2"));
-    assert_eq!(a.standing(), Standing::Leader { term: 1, until: Some(start + s(2) + DURATION - WRITE) });
+    assert_eq!(a.standing(), leader(1, start + s(2)));
 }
 
 #[test]
@@ -45,6 +50,19 @@ fn another_takes_over_only_what_stood_still_for_its_whole_duration() {
     assert_eq!(b.step(start + s(19)), Step::Look, "somebody was faster");
     b.saw(start + s(20), Some(record("c", 4, "9")));
     assert_eq!((b.step(start + s(29)), b.standing()), (Step::Look, Standing::Follower));
+}
+
+#[test]
+fn a_lease_that_somebody_deleted_is_still_its_holders_for_its_duration() {
+    let start = Instant::now();
+    let mut b = election("b");
+    b.saw(start, Some(record("a", 3, "7")));
+    b.saw(start + s(2), None);
+    assert_eq!(b.step(start + s(9)), Step::Look);
+    assert_eq!(b.step(start + s(10)), write(4, "7"));
+    b.refused();
+    b.saw(start + s(10), None);
+    assert_eq!(b.step(start + s(10)), Step::Write { term: 1, over: None });
 }
 
 #[test]
@@ -75,9 +93,13 @@ fn a_term_outlasts_an_api_server_that_is_away_and_a_lost_answer() {
     a.wrote(start, record("a", 3, "7"));
     // The answer to a renewal was lost: it is found to have been applied.
     a.refused();
-    assert_eq!(a.standing(), Standing::Leader { term: 3, until: Some(start + DURATION - WRITE) });
+    assert_eq!(a.standing(), leader(3, start));
     a.saw(start + s(60), Some(record("a", 3, "8")));
     assert_eq!(a.step(start + s(60)), write(3, "8"));
+    // Somebody makes another Lease that says the same: it is not ours.
+    let mut other = a.clone();
+    other.saw(start + s(61), Some(Record { uid: "other".to_owned(), ..record("a", 3, "8") }));
+    assert_eq!(other.standing(), Standing::Follower);
     // Somebody deletes the Lease: the term after it is a later one all the same.
     a.saw(start + s(61), None);
     assert_eq!(a.step(start + s(61)), Step::Write { term: 4, over: None });
@@ -106,12 +128,12 @@ async fn leadership_ends_by_the_clock_and_a_term_by_another_holder() {
     let (sender, receiver) = watch::channel(Standing::Follower);
     let mut leadership = Leadership::new(receiver);
     assert!(!leadership.may_write());
-    sender.send_replace(Standing::Leader { term: 2, until: Some(Instant::now() + s(600)) });
+    sender.send_replace(Standing::Leader { term: 2, until: Some(Instant::now() + s(600)), agent: None });
     assert_eq!(leadership.begun().await, 2);
     leadership.writable().await;
-    sender.send_replace(Standing::Leader { term: 2, until: Some(Instant::now()) });
+    sender.send_replace(Standing::Leader { term: 2, until: Some(Instant::now()), agent: None });
     assert_eq!((leadership.may_write(), leadership.term()), (false, Some(2)));
-    sender.send_replace(Standing::Leader { term: 3, until: None });
+    sender.send_replace(Standing::Leader { term: 3, until: None, agent: None });
     leadership.over(2).await;
     assert!(leadership.may_write() && Leadership::alone().may_write());
 }

@@ -67,6 +67,8 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
             () = stop.cancelled() => return,
             term = leadership.begun() => term,
         };
+        // The replicas are one instance to the store, in which the sessions of a later term follow those of a former one.
+        inner.instance = leadership.agent().unwrap_or(inner.instance);
         inner.opened = inner.opened.max(u64::from(term) << TERM);
         let began = Instant::now();
         let ended = tokio::select! {

@@ -55,6 +55,12 @@ pub enum SecretError {
         /// The Secret.
         name: &'static str,
     },
+    /// Another replica joined meanwhile.
+    #[error("Secret {name} says that another replica has joined")]
+    Joined {
+        /// The Secret.
+        name: &'static str,
+    },
     /// What it holds is not what we wrote.
     #[error("Secret {name} is damaged: {reason}")]
     Damaged {
@@ -86,17 +92,20 @@ impl Secrets {
 
     pub(super) async fn joining_key(&self) -> Result<PrivateKey, VaultError> {
         let made = PrivateKey::generate()?;
-        let secret = self
-            .fill(IDENTITY, "Opaque", |contents| match contents.contains_key(JOINING) {
-                true => false,
-                false => {
+        let contents = self
+            .fill(IDENTITY, "Opaque", |contents| {
+                let needed = !contents.contains_key(JOINING) && !contents.contains_key(MEMBER);
+                if needed {
                     let pem = made.to_pem().as_bytes().to_vec();
                     contents.insert(JOINING.to_owned(), ByteString(pem));
-                    true
                 }
+                needed
             })
             .await?;
-        Ok(PrivateKey::from_pem(text(IDENTITY, &secret, JOINING)?)?)
+        if contents.contains_key(MEMBER) {
+            return Err(SecretError::Joined { name: IDENTITY }.into());
+        }
+        Ok(PrivateKey::from_pem(text(IDENTITY, &contents, JOINING)?)?)
     }
 
     pub(super) async fn credentials(&self) -> Result<Option<Credentials>, VaultError> {

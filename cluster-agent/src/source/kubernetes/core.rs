@@ -95,8 +95,8 @@ impl Followed {
     fn on(&mut self, kind: Kind, told: Told, out: &mut Out) {
         match told {
             Told::Begun => {
+                // Not healed yet: a list may begin again and again and never get anywhere.
                 self.list = self.list.wrapping_add(1);
-                self.heal(out);
             }
             Told::Object(seen) => {
                 self.heal(out);

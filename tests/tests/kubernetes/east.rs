@@ -1,0 +1,177 @@
+//! A cluster of one API server with replicas of an agent, and the federation of one server that it joins.
+
+use anyhow::{Context, Result};
+use sealane::local::{Federation, Lab, Process, inspect, wait};
+use sealane_tests::PATIENCE;
+use sealane_tests::control_plane::{ControlPlane, Shape};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The network of a lab in which the replicas listen.
+const NETWORK: u8 = 14;
+
+/// The cluster. Dropping it ends it.
+pub struct East {
+    // In this order: whoever asks ends before who is asked.
+    pub replicas: BTreeMap<&'static str, Process>,
+    pub plane: ControlPlane,
+    _federation: Federation,
+    token: PathBuf,
+    lab: Lab,
+}
+
+impl East {
+    /// A cluster without an agent, and with a token for one.
+    pub async fn new(lab: &Lab) -> Result<Self> {
+        let federation = Federation::found(lab, &[]).await?;
+        let token = lab.path().join("east.token");
+        let out = token.to_string_lossy().into_owned();
+        federation.sealane(&["token", "create", "--cluster", "east", "--out", &out]).await?;
+        let plane = ControlPlane::start(lab, Shape::new("east", 1)).await?;
+        for namespace in ["sealane-system", "shop"] {
+            plane.kubectl(&["create", "namespace", namespace]).await?;
+        }
+        let lab = lab.clone();
+        Ok(East { replicas: BTreeMap::new(), plane, _federation: federation, token, lab })
+    }
+
+    /// With the CRDs.
+    pub async fn with_crds(lab: &Lab) -> Result<Self> {
+        let east = East::new(lab).await?;
+        east.define(&["v1beta1", "v1alpha1"]).await?;
+        Ok(east)
+    }
+
+    /// Defines ServiceExport in these versions; the first one is stored.
+    pub async fn define(&self, versions: &[&str]) -> Result<()> {
+        let schema = json!({"openAPIV3Schema": {
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        }});
+        let version = |(at, name): (usize, &&str)| json!({"name": name, "served": true, "storage": at == 0, "subresources": {"status": {}}, "schema": schema});
+        let versions: Vec<Value> = versions.iter().enumerate().map(version).collect();
+        let approved = "https://github.com/kubernetes-sigs/mcs-api";
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "serviceexports.multicluster.x-k8s.io",
+                "annotations": {"api-approved.kubernetes.io": approved}},
+            "spec": {"group": "multicluster.x-k8s.io", "scope": "Namespaced", "versions": versions,
+                "names": {"plural": "serviceexports", "singular": "serviceexport", "kind": "ServiceExport",
+                    "listKind": "ServiceExportList"}},
+        });
+        self.plane.apply(&crd.to_string()).await?;
+        let name = "crd/serviceexports.multicluster.x-k8s.io";
+        self.plane.kubectl(&["wait", "--for=condition=Established", name]).await?;
+        Ok(())
+    }
+
+    /// Exports `shop/cart`, whose endpoints are in two slices.
+    pub async fn export(&self, version: &str) -> Result<()> {
+        let service = json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "cart", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}});
+        let export = json!({"apiVersion": format!("multicluster.x-k8s.io/{version}"), "kind": "ServiceExport",
+            "metadata": {"name": "cart", "namespace": "shop"}});
+        self.plane
+            .apply(&list(&[service, slice("cart-1", "10.0.0.1"), slice("cart-2", "10.0.0.2"), export]))
+            .await
+    }
+
+    /// Puts slices of `shop/cart` in place.
+    pub async fn slices(&self, slices: &[(&str, &str)]) -> Result<()> {
+        let slices: Vec<Value> = slices.iter().map(|(name, address)| slice(name, address)).collect();
+        self.plane.apply(&list(&slices)).await
+    }
+
+    /// Starts a replica, as an admin of the cluster or as whoever the kubeconfig is of.
+    pub fn start(&mut self, replica: &'static str, kubeconfig: Option<&Path>) -> Result<()> {
+        let kubeconfig = kubeconfig.unwrap_or_else(|| self.plane.kubeconfig()).display().to_string();
+        let directory = self.lab.path().join(format!("east-{replica}")).display().to_string();
+        let (token, listen) = (self.token.display().to_string(), self.address(replica, 7450).to_string());
+        let admin = self.admin(replica).to_string();
+        let arguments = [
+            "agent",
+            "run",
+            "--source",
+            "kubernetes",
+            "--dir",
+            &directory,
+            "--kubeconfig",
+            &kubeconfig,
+            "--namespace",
+            "sealane-system",
+            "--replica",
+            replica,
+            "--join-token-file",
+            &token,
+            "--listen",
+            &listen,
+            "--admin-listen",
+            &admin,
+        ];
+        let process = self.lab.launcher().start(&format!("east-{replica}"), &arguments)?;
+        self.replicas.insert(replica, process);
+        Ok(())
+    }
+
+    /// Starts a replica, and waits until it serves.
+    pub async fn started(&mut self, replica: &'static str) -> Result<()> {
+        self.start(replica, None)?;
+        self.replica(replica)?;
+        self.replicas.get_mut(replica).context("it was just started")?.ready().await
+    }
+
+    pub fn replica(&self, replica: &str) -> Result<&Process> {
+        self.replicas.get(replica).with_context(|| format!("no replica {replica} runs"))
+    }
+
+    fn address(&self, replica: &str, port: u16) -> SocketAddr {
+        let host = replica.bytes().next().map_or(1, |letter| letter - b'a' + 1);
+        self.lab.socket(NETWORK, host, port)
+    }
+
+    fn admin(&self, replica: &str) -> SocketAddr {
+        self.address(replica, 7451)
+    }
+
+    /// What a replica says of itself.
+    pub async fn status(&self, replica: &str) -> Result<Value> {
+        inspect::agent(self.admin(replica)).await
+    }
+
+    /// Waits until a replica says what is expected of it.
+    pub async fn until(&self, what: &str, replica: &str, expected: impl Fn(&Value) -> bool) -> Result<Value> {
+        let looked = wait::until(what, PATIENCE, async || {
+            let status = self.status(replica).await?;
+            anyhow::ensure!(expected(&status), "it says {}", brief(&status));
+            Ok(Some(status))
+        });
+        Ok(looked.await?.0)
+    }
+}
+
+fn brief(status: &Value) -> Value {
+    json!({"source": status["source"], "session": status["session"], "lease": status["lease"],
+        "exports": status["exports"], "not_ready": status["not_ready"]})
+}
+
+/// How many endpoints of `shop/cart` are known.
+pub fn endpoints(status: &Value) -> Option<u64> {
+    status["exports"]["shop/cart"]["endpoints"].as_u64()
+}
+
+/// What can not be read.
+pub fn unavailable(status: &Value) -> &str {
+    status["source"]["unavailable"].as_str().unwrap_or_default()
+}
+
+fn slice(name: &str, address: &str) -> Value {
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}]})
+}
+
+fn list(items: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
