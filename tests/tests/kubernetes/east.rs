@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 const NETWORK: u8 = 14;
 
 /// The cluster. Dropping it ends it.
-pub struct East {
+pub(crate) struct East {
     // In this order: whoever asks ends before who is asked.
-    pub replicas: BTreeMap<&'static str, Process>,
-    pub plane: ControlPlane,
+    pub(crate) replicas: BTreeMap<&'static str, Process>,
+    pub(crate) plane: ControlPlane,
     _federation: Federation,
     token: PathBuf,
     lab: Lab,
@@ -24,7 +24,7 @@ pub struct East {
 
 impl East {
     /// A cluster without an agent, and with a token for one.
-    pub async fn new(lab: &Lab) -> Result<Self> {
+    pub(crate) async fn new(lab: &Lab) -> Result<Self> {
         let federation = Federation::found(lab, &[]).await?;
         let token = lab.path().join("east.token");
         let out = token.to_string_lossy().into_owned();
@@ -38,14 +38,14 @@ impl East {
     }
 
     /// With the CRDs.
-    pub async fn with_crds(lab: &Lab) -> Result<Self> {
+    pub(crate) async fn with_crds(lab: &Lab) -> Result<Self> {
         let east = East::new(lab).await?;
         east.define(&["v1beta1", "v1alpha1"]).await?;
         Ok(east)
     }
 
     /// Defines ServiceExport in these versions; the first one is stored.
-    pub async fn define(&self, versions: &[&str]) -> Result<()> {
+    pub(crate) async fn define(&self, versions: &[&str]) -> Result<()> {
         let schema = json!({"openAPIV3Schema": {
             "type": "object", "x-kubernetes-preserve-unknown-fields": true,
         }});
@@ -67,7 +67,7 @@ impl East {
     }
 
     /// Exports `shop/cart`, whose endpoints are in two slices.
-    pub async fn export(&self, version: &str) -> Result<()> {
+    pub(crate) async fn export(&self, version: &str) -> Result<()> {
         let service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "cart", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}});
         let export = json!({"apiVersion": format!("multicluster.x-k8s.io/{version}"), "kind": "ServiceExport",
@@ -78,13 +78,13 @@ impl East {
     }
 
     /// Puts slices of `shop/cart` in place.
-    pub async fn slices(&self, slices: &[(&str, &str)]) -> Result<()> {
+    pub(crate) async fn slices(&self, slices: &[(&str, &str)]) -> Result<()> {
         let slices: Vec<Value> = slices.iter().map(|(name, address)| slice(name, address)).collect();
         self.plane.apply(&list(&slices)).await
     }
 
     /// Starts a replica, as an admin of the cluster or as whoever the kubeconfig is of.
-    pub fn start(&mut self, replica: &'static str, kubeconfig: Option<&Path>) -> Result<()> {
+    pub(crate) fn start(&mut self, replica: &'static str, kubeconfig: Option<&Path>) -> Result<()> {
         let kubeconfig = kubeconfig.unwrap_or_else(|| self.plane.kubeconfig()).display().to_string();
         let directory = self.lab.path().join(format!("east-{replica}")).display().to_string();
         let (token, listen) = (self.token.display().to_string(), self.address(replica, 7450).to_string());
@@ -115,13 +115,13 @@ impl East {
     }
 
     /// Starts a replica, and waits until it serves.
-    pub async fn started(&mut self, replica: &'static str) -> Result<()> {
+    pub(crate) async fn started(&mut self, replica: &'static str) -> Result<()> {
         self.start(replica, None)?;
         self.replica(replica)?;
         self.replicas.get_mut(replica).context("it was just started")?.ready().await
     }
 
-    pub fn replica(&self, replica: &str) -> Result<&Process> {
+    pub(crate) fn replica(&self, replica: &str) -> Result<&Process> {
         self.replicas.get(replica).with_context(|| format!("no replica {replica} runs"))
     }
 
@@ -135,12 +135,17 @@ impl East {
     }
 
     /// What a replica says of itself.
-    pub async fn status(&self, replica: &str) -> Result<Value> {
+    pub(crate) async fn status(&self, replica: &str) -> Result<Value> {
         inspect::agent(self.admin(replica)).await
     }
 
     /// Waits until a replica says what is expected of it.
-    pub async fn until(&self, what: &str, replica: &str, expected: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        replica: &str,
+        expected: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let looked = wait::until(what, PATIENCE, async || {
             let status = self.status(replica).await?;
             anyhow::ensure!(expected(&status), "it says {}", brief(&status));
@@ -156,12 +161,12 @@ fn brief(status: &Value) -> Value {
 }
 
 /// How many endpoints of `shop/cart` are known.
-pub fn endpoints(status: &Value) -> Option<u64> {
+pub(crate) fn endpoints(status: &Value) -> Option<u64> {
     status["exports"]["shop/cart"]["endpoints"].as_u64()
 }
 
 /// What can not be read.
-pub fn unavailable(status: &Value) -> &str {
+pub(crate) fn unavailable(status: &Value) -> &str {
     status["source"]["unavailable"].as_str().unwrap_or_default()
 }
 
