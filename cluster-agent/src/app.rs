@@ -210,8 +210,7 @@ async fn credentials(
     }
     place.check()?;
     let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
-    let token = enroll::read_token(path, place.exposure())
-        .with_context(|| format!("--join-token-file {}", path.display()))?;
+    let token = enroll::read_token(path).with_context(|| format!("--join-token-file {}", path.display()))?;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         match enroll::join(vault, &token).await {

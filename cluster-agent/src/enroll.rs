@@ -114,30 +114,18 @@ impl From<NameError> for EnrollError {
     }
 }
 
-/// Who else may read a token's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exposure {
-    /// Nobody but its owner.
-    Private,
-    /// Whom the kubelet lets: the file of a Secret has the mode and the group of its volume.
-    Mounted,
-}
-
 /// The token of a file, or of standard input (`-`).
 ///
 /// # Errors
 /// When it can not be read, is exposed to others, or is no cluster's token.
-pub fn read_token(path: &Path, exposure: Exposure) -> Result<JoinToken, EnrollError> {
+pub fn read_token(path: &Path) -> Result<JoinToken, EnrollError> {
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin(), 16 * 1024), &mut bytes)
             .map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
         bytes.into()
     } else {
-        match exposure {
-            Exposure::Private => file::read_private(path, 16 * 1024)?,
-            Exposure::Mounted => file::read(path, 16 * 1024)?.into(),
-        }
+        file::read_private(path, 16 * 1024)?
     };
     let token = JoinToken::parse(&String::from_utf8_lossy(&bytes))?;
     if token.kind != TokenKind::Cluster {

@@ -1,7 +1,6 @@
 //! Where the agent stands: between two directories, or in a Kubernetes cluster.
 
 use crate::args::{Kubernetes, Source};
-use crate::enroll::Exposure;
 use crate::kubernetes;
 use crate::lease::{self, Keeper, Leadership, Standing};
 use crate::source::{self, SourceEvent};
@@ -52,14 +51,6 @@ impl Place {
             Place::Kubernetes { client, args } => {
                 Vault::Secrets(Secrets::new(client.clone(), &args.namespace))
             }
-        }
-    }
-
-    /// Who may read the file of the join token.
-    pub(super) fn exposure(&self) -> Exposure {
-        match self {
-            Place::Files { .. } => Exposure::Private,
-            Place::Kubernetes { .. } => Exposure::Mounted,
         }
     }
 
