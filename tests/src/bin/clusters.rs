@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use sealane_tests::clusters::layout::{MOST, Topology, plan};
 use sealane_tests::clusters::{self, Environment, Place};
+use sealane_tests::tools;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Word {
     /// Images in the nodes; there is no registry.
     #[command(subcommand)]
     Images(Images),
+    /// Builds the tools that are not built yet, which otherwise happens where they are first needed.
+    Tools,
     /// Takes all clusters down and removes everything of them.
     Down,
 }
@@ -110,6 +113,11 @@ fn work(word: Word) -> Result<ExitCode> {
         Word::Images(Images::Load { file }) => {
             for line in runtime.block_on(running()?.load(&file))? {
                 println!("{line}");
+            }
+        }
+        Word::Tools => {
+            for tool in tools::ALL {
+                println!("{}", tool.path()?.display());
             }
         }
         Word::Down => runtime.block_on(clusters::down(&Place::usual()?))?,
