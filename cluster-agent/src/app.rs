@@ -124,10 +124,6 @@ impl Begun {
         let domain = &credentials.membership.trust_domain;
         let ca = patiently("can not read or make the cluster's root yet", async || vault.ca(domain).await);
         let ca = ca.await?;
-        if let Vault::Secrets(_) = vault {
-            // For the command `workload-token`; the key is in its Secret and nowhere else.
-            state.set_ca_certificate(&ca.root_pem())?;
-        }
         Ok(Begun { vault, credentials, ca })
     }
 }

@@ -205,14 +205,6 @@ impl StateDir {
         self.0.join("ca/root.pem")
     }
 
-    /// Keeps the cluster's own root for others to read; its key is elsewhere.
-    ///
-    /// # Errors
-    /// When it can not be written.
-    pub fn set_ca_certificate(&self, pem: &str) -> Result<(), StateError> {
-        Ok(file::write(&self.ca_certificate(), pem.as_bytes(), Access::Public)?)
-    }
-
     /// The last view.
     #[must_use]
     pub fn view(&self) -> PathBuf {
