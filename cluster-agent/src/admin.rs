@@ -1,4 +1,4 @@
-//! The admin listener: plain HTTP, meant for loopback. `/livez`, `/readyz`, `/metrics`, `/status`.
+//! The admin listener, plain HTTP: `/livez`, `/readyz`, `/metrics`, and `/status` for who asks from loopback.
 
 use crate::metrics::Metrics;
 use crate::status::Reporter;
@@ -8,6 +8,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,8 +38,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "can not accept an admin connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -50,7 +51,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
             let admin = admin.clone();
             tokio::spawn(async move {
                 let _place = place;
-                let served = tokio::time::timeout(CONNECTION, connection(stream, admin)).await;
+                let served = tokio::time::timeout(CONNECTION, connection(stream, peer.ip(), admin)).await;
                 if let Ok(Err(error)) = served {
                     tracing::debug!(%error, "admin connection ended with an error");
                 }
@@ -59,9 +60,15 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
     }
 }
 
-async fn connection(stream: TcpStream, admin: Admin) -> Result<(), hyper::Error> {
+async fn connection(stream: TcpStream, peer: IpAddr, admin: Admin) -> Result<(), hyper::Error> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = admin.answer(request.method(), request.uri().path());
+        let answer = match request.uri().path() {
+            path if is_kept_from(peer, path) => {
+                let why = "only from this host, by a loopback address\n".to_owned();
+                text(StatusCode::FORBIDDEN, "text/plain", why)
+            }
+            path => admin.answer(request.method(), path),
+        };
         async move { Ok::<_, Infallible>(answer) }
     });
     hyper::server::conn::http1::Builder::new()
@@ -70,6 +77,11 @@ async fn connection(stream: TcpStream, admin: Admin) -> Result<(), hyper::Error>
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .await
+}
+
+/// Probes and scrapers come from elsewhere; who is whom is told on this host, or in this pod, alone.
+fn is_kept_from(peer: IpAddr, path: &str) -> bool {
+    path == "/status" && !peer.to_canonical().is_loopback()
 }
 
 impl Admin {
@@ -113,4 +125,20 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<B
     *response.status_mut() = status;
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_for_this_host_alone() {
+        for here in ["127.0.0.1", "127.21.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(!is_kept_from(here.parse().unwrap(), "/status"), "{here}");
+        }
+        for elsewhere in ["10.0.0.1", "fd00::1", "::ffff:10.0.0.1"] {
+            assert!(is_kept_from(elsewhere.parse().unwrap(), "/status"), "{elsewhere}");
+            assert!(!is_kept_from(elsewhere.parse().unwrap(), "/metrics"), "{elsewhere}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ pub struct RunArgs {
     /// The range from which imports get their own addresses.
     #[arg(long, default_value = "240.0.0.0/16")]
     pub address_range: Range,
-    /// Where /livez, /readyz, /metrics and /status answer; plain HTTP, keep it on loopback.
+    /// Where /livez, /readyz and /metrics answer, and /status for clients on loopback; plain HTTP.
     #[arg(long, default_value = "127.0.0.1:7451")]
     pub admin_listen: SocketAddr,
     /// Where DNS for clusterset.local is answered, by UDP and TCP; repeat for several. On a host with several addresses

@@ -1,5 +1,6 @@
 //! The admin listener: liveness, readiness, metrics, what is in use and who talks to whom. Loopback by default; plain
-//! HTTP; nothing secret in any answer.
+//! HTTP; nothing secret in any answer. Where it listens on more than loopback, who comes from elsewhere gets what probes
+//! and scrapers need and nothing more.
 
 mod dump;
 
@@ -12,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -56,11 +58,12 @@ pub(crate) async fn serve(shown: Arc<Shown>, listener: TcpListener) {
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let shown = Arc::clone(&shown);
+                let from = From::of(peer.ip());
                 tokio::spawn(async move {
                     // A client that dallies is cut off; it lost nothing that it can not ask for again.
-                    let _ = tokio::time::timeout(CONNECTION, connection(shown, stream)).await;
+                    let _ = tokio::time::timeout(CONNECTION, connection(shown, stream, from)).await;
                     drop(slot);
                 });
             }
@@ -72,13 +75,27 @@ pub(crate) async fn serve(shown: Arc<Shown>, listener: TcpListener) {
     }
 }
 
-async fn connection(shown: Arc<Shown>, stream: TcpStream) {
+/// Where a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// On this host, or in this pod.
+    Here,
+    Elsewhere,
+}
+
+impl From {
+    fn of(address: IpAddr) -> Self {
+        if address.to_canonical().is_loopback() { From::Here } else { From::Elsewhere }
+    }
+}
+
+async fn connection(shown: Arc<Shown>, stream: TcpStream, from: From) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = if request.headers().contains_key(header::ORIGIN) {
             // Only a browser says so, on behalf of some page.
             text(StatusCode::FORBIDDEN, "not for web pages\n")
         } else {
-            answer(&shown, request.method(), request.uri().path())
+            answer(&shown, from, request.method(), request.uri().path())
         };
         async move { Ok::<_, Infallible>(response) }
     });
@@ -92,8 +109,11 @@ async fn connection(shown: Arc<Shown>, stream: TcpStream) {
     }
 }
 
-fn answer(shown: &Shown, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn answer(shown: &Shown, from: From, method: &Method, path: &str) -> Response<Full<Bytes>> {
     match (method, path) {
+        (_, "/config" | "/connections" | "/drain") if from == From::Elsewhere => {
+            text(StatusCode::FORBIDDEN, "only from this host, by a loopback address\n")
+        }
         (&Method::GET, "/livez") => text(StatusCode::OK, "ok\n"),
         (&Method::GET, "/readyz") => match shown.ready() {
             Ok(()) => text(StatusCode::OK, "ok\n"),
@@ -140,4 +160,37 @@ fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> R
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+
+    #[test]
+    fn what_is_in_use_and_the_drain_are_for_this_host_alone() {
+        let metrics = Arc::new(crate::telemetry::Metrics::new());
+        let shown = Shown { context: OnceLock::new(), metrics, drain: Drain::default() };
+        let asked = |from, method: &Method, path| answer(&shown, from, method, path).status();
+        for path in ["/config", "/connections"] {
+            assert_eq!(asked(From::Elsewhere, &Method::GET, path), StatusCode::FORBIDDEN, "{path}");
+            assert_ne!(asked(From::Here, &Method::GET, path), StatusCode::FORBIDDEN, "{path}");
+        }
+        assert_eq!(asked(From::Elsewhere, &Method::GET, "/livez"), StatusCode::OK);
+        assert_eq!(asked(From::Elsewhere, &Method::POST, "/drain"), StatusCode::FORBIDDEN);
+        assert!(!shown.drain.draining());
+        assert_eq!(asked(From::Here, &Method::POST, "/drain"), StatusCode::ACCEPTED);
+        assert!(shown.drain.draining());
+    }
+
+    #[test]
+    fn this_host_is_loopback_by_any_name() {
+        let of = |address: &str| From::of(address.parse().unwrap());
+        for here in ["127.0.0.1", "127.21.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(of(here), From::Here, "{here}");
+        }
+        for elsewhere in ["10.0.0.1", "fd00::1", "::ffff:10.0.0.1", "0.0.0.0"] {
+            assert_eq!(of(elsewhere), From::Elsewhere, "{elsewhere}");
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub struct Args {
     /// The address at which peers reach --inbound, where it differs.
     #[arg(long, value_name = "ADDR")]
     pub(crate) advertise: Option<SocketAddr>,
-    /// The admin listener: /livez /readyz /metrics /config /connections, POST /drain. Keep it on loopback.
+    /// The admin listener: /livez /readyz /metrics, and for clients on loopback /config /connections and POST /drain.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) admin: SocketAddr,
     /// Listen at every import's own address and port.
