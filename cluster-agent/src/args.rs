@@ -80,7 +80,8 @@ pub struct RunArgs {
     /// The namespace of the agent's own Lease and Secrets, with --source kubernetes.
     #[arg(long, env = "POD_NAMESPACE", default_value = "sealane-system")]
     pub namespace: Namespace,
-    /// What this replica calls itself in the Lease, with --source kubernetes [default: the host's name].
+    /// What this replica calls itself in the Lease, before a part that is of each process alone, with --source
+    /// kubernetes [default: the host's name].
     #[arg(long, env = "POD_NAME")]
     pub replica: Option<String>,
     /// Where this cluster's proxies connect (gRPC over TLS).

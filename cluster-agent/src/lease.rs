@@ -221,7 +221,7 @@ impl Election {
         let over = Some(record.version.clone());
         match &record.holder {
             Some(_) if self.holds(record) => Step::Write { term: record.transitions, over },
-            // Of a former process of this replica, which is gone.
+            // Written by a request of this process whose answer was lost: no other has its name.
             Some(holder) if *holder == self.me => {
                 Step::Write { term: self.next_term(record.transitions), over }
             }

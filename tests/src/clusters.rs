@@ -189,7 +189,7 @@ async fn clear(place: &Place, groups: &Groups) -> Result<()> {
     space::unmount(place.path()).await?;
     for entry in std::fs::read_dir(place.path())? {
         let path = entry?.path();
-        let kept = path.file_name().is_some_and(|name| name == "lock" || name == "failed");
+        let kept = path.file_name().is_some_and(|name| name == state::MARK || name == "failed");
         if !kept {
             let removed =
                 if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

@@ -66,8 +66,9 @@ impl Place {
         let Place::Kubernetes { client, args } = self else { return Leadership::alone() };
         let standing = watch::Sender::new(Standing::Follower);
         let leadership = Leadership::new(standing.subscribe());
+        // A process of its own name: a pod that was replaced by force may still run on a node that nobody reaches.
         let keeper = Keeper {
-            replica: args.replica.clone(),
+            replica: format!("{}_{:08x}", args.replica, rand::random::<u32>()),
             standing,
             status: status.clone(),
             writers: writers.clone(),

@@ -22,7 +22,7 @@ const NAME: &str = "sealane-agent";
 /// What the loop needs.
 #[derive(Debug)]
 pub struct Keeper {
-    /// The replica's name.
+    /// What the process calls itself: no other may have this name, not even one before it in the same pod.
     pub replica: String,
     /// Where the standing goes.
     pub standing: watch::Sender<Standing>,

@@ -74,16 +74,29 @@ fn what_was_given_back_is_taken_at_once() {
 }
 
 #[test]
-fn a_new_process_of_the_holder_takes_a_new_term_and_the_former_one_finds_its_own_over() {
+fn a_lease_taken_by_a_request_whose_answer_was_lost_is_taken_in_a_term_of_its_own() {
     let start = Instant::now();
-    let (mut old, mut new) = (election("a"), election("a"));
-    old.wrote(start, record("a", 3, "7"));
-    new.saw(start + s(1), Some(record("a", 3, "7")));
-    assert_eq!(new.step(start + s(1)), write(4, "7"));
-    new.wrote(start + s(1), record("a", 4, "8"));
+    let mut a = election("a");
+    a.saw(start, None);
+    assert_eq!(a.step(start), Step::Write { term: 1, over: None });
+    a.refused();
+    assert_eq!(a.step(start + s(1)), Step::Look);
+    a.saw(start + s(1), Some(record("a", 1, "1")));
+    assert_eq!((a.step(start + s(1)), a.standing()), (write(2, "1"), Standing::Follower));
+}
+
+#[test]
+fn another_process_of_the_same_pod_waits_as_every_other() {
+    let start = Instant::now();
+    let (mut old, mut new) = (election("agent-0_1"), election("agent-0_2"));
+    old.wrote(start, record("agent-0_1", 3, "7"));
+    new.saw(start + s(1), Some(record("agent-0_1", 3, "7")));
+    assert_eq!(new.step(start + s(10)), Step::Look);
+    assert_eq!(new.step(start + s(11)), write(4, "7"));
+    new.wrote(start + s(11), record("agent-0_2", 4, "8"));
     old.refused();
-    old.saw(start + s(2), Some(record("a", 4, "8")));
-    assert_eq!(old.standing(), Standing::Follower);
+    old.saw(start + s(12), Some(record("agent-0_2", 4, "8")));
+    assert_eq!((old.step(start + s(13)), old.standing()), (Step::Look, Standing::Follower));
 }
 
 #[test]

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// Where environments are kept; without it `/var/lib/sealane-clusters`.
 pub const STATE: &str = "SEALANE_CLUSTERS";
 
+/// The file by which a folder is known to be an environment's, and which is locked while it is changed.
+pub(super) const MARK: &str = ".sealane-clusters";
+
 /// What is written down of an environment when all of it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -105,11 +108,18 @@ impl Place {
         format!("sealane-clusters-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
     }
 
-    /// Held while clusters are brought up or taken down.
+    /// Held while clusters are brought up or taken down. A folder with anything in it that is no environment's is
+    /// refused: what is in an environment's folder gets removed.
     pub(super) fn lock(&self) -> Result<File> {
         let mut folder = std::fs::DirBuilder::new();
         folder.recursive(true).mode(0o700).create(&self.0).with_context(|| self.0.display().to_string())?;
-        let path = self.0.join("lock");
+        let path = self.0.join(MARK);
+        let foreign = !path.exists() && std::fs::read_dir(&self.0)?.next().is_some();
+        anyhow::ensure!(
+            !foreign,
+            "{} has something in it that is not of test clusters: name an empty folder, or one that does not exist, in {STATE}",
+            self.0.display()
+        );
         let file = File::create(&path).with_context(|| format!("can not make {}", path.display()))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
@@ -169,5 +179,16 @@ mod tests {
         drop(held);
         folders[0].lock().unwrap();
         assert_eq!(folders[0].record().unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("diary"), "mine").unwrap();
+        let refused = Place(folder.path().to_owned()).lock().unwrap_err().to_string();
+        assert!(refused.contains("is not of test clusters"), "{refused}");
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["diary"]);
     }
 }
