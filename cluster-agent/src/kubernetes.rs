@@ -37,6 +37,11 @@ pub enum ClientError {
     Client(#[from] kube::Error),
 }
 
+/// Whether a write came too late: the object was changed, made or deleted meanwhile.
+pub(crate) fn is_overtaken(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 || status.is_not_found())
+}
+
 /// A client by a kubeconfig, else by what every pod is given. It dials nothing yet.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The loop around the election: one request at a time to the API server.
 
 use super::{DURATION, Election, RENEW, Record, Standing, Step, WRITE};
+use crate::kubernetes::is_overtaken;
 use crate::status::{LeaseStatus, Status};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -124,11 +125,7 @@ async fn act(leases: &Api<Lease>, election: &mut Election, me: &str) -> Result<(
             };
             match written {
                 Ok(lease) => election.wrote(began, record(lease)?),
-                Err(RequestError::Call(kube::Error::Api(status)))
-                    if status.code == 409 || status.is_not_found() =>
-                {
-                    election.refused();
-                }
+                Err(RequestError::Call(error)) if is_overtaken(&error) => election.refused(),
                 Err(error) => {
                     // Whether it was written is not known.
                     election.refused();

@@ -2,7 +2,8 @@
 
 use super::{Credentials, VaultError};
 use crate::ca::Ca;
-use crate::kubernetes::REQUEST;
+use crate::desired::MANAGER;
+use crate::kubernetes::{REQUEST, is_overtaken};
 use crate::state::Membership;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -185,7 +186,7 @@ impl Secrets {
             };
             match written {
                 Ok(secret) => return Ok(held(secret)),
-                Err(SecretError::Call { source, .. }) if is_conflict(&source) => {}
+                Err(SecretError::Call { source, .. }) if is_overtaken(&source) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -195,11 +196,6 @@ impl Secrets {
     async fn get(&self, name: &'static str) -> Result<Option<Secret>, SecretError> {
         bounded("get", name, self.0.get_opt(name)).await
     }
-}
-
-fn is_conflict(error: &kube::Error) -> bool {
-    // Changed meanwhile, made meanwhile, or deleted meanwhile.
-    matches!(error, kube::Error::Api(status) if status.code == 409 || status.is_not_found())
 }
 
 async fn bounded<T>(
@@ -215,7 +211,7 @@ async fn bounded<T>(
 }
 
 fn new(name: &str, kind: &str) -> Secret {
-    let label = ("app.kubernetes.io/managed-by".to_owned(), "sealane-agent".to_owned());
+    let label = ("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::Client;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::{Request, Status};
+use sealane_trust::grpc::causes;
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -121,7 +122,7 @@ impl Trouble {
     fn of(error: &kube::Error) -> Trouble {
         match error {
             kube::Error::Api(status) => Trouble::of_status(status),
-            other => Trouble::Other(chain(other)),
+            other => Trouble::Other(causes(other)),
         }
     }
 
@@ -156,21 +157,6 @@ impl Trouble {
             Trouble::Other(said) => format!("can not {verb}: {said}"),
         }
     }
-}
-
-/// An error with its causes: a client's error alone often says no more than that there was one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_said = cause.to_string();
-        if !said.contains(&cause_said) {
-            said.push_str(": ");
-            said.push_str(&cause_said);
-        }
-        source = cause.source();
-    }
-    said
 }
 
 /// Follows a kind; the stream never ends.

@@ -2,6 +2,7 @@
 //! parser and never held, managed fields and the containers of a thousand pods first of all.
 
 use super::kind::{Kind, ObjectName};
+use crate::desired::MANAGER;
 use crate::index::{self, FieldError, Part, ServiceExportObject};
 use k8s_openapi::api::core::v1 as core_v1;
 use k8s_openapi::api::discovery::v1 as discovery_v1;
@@ -14,8 +15,6 @@ use std::collections::BTreeMap;
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Who keeps a slice.
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-/// This agent, as its sink signs: what it imported is not exported again.
-const OURSELVES: &str = "sealane-agent";
 
 /// An object of one kind.
 pub(super) trait Thin: DeserializeOwned + Clone + Send + 'static {
@@ -50,7 +49,8 @@ impl Metadata {
     }
 
     fn is_ours(&self, label: &str) -> bool {
-        self.labels.as_ref().and_then(|labels| labels.get(label)).is_some_and(|by| by == OURSELVES)
+        // What the sink signs is what this agent imported: it is not exported again.
+        self.labels.as_ref().and_then(|labels| labels.get(label)).is_some_and(|by| by == MANAGER)
     }
 
     fn whole(self) -> ObjectMeta {
