@@ -9,15 +9,24 @@ use crate::consensus::machine::Record;
 use crate::consensus::wire::{self, WireError};
 use prost::Message as _;
 use raft::eraftpb::SnapshotMetadata;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sealane_proto::peer::v1 as pb;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const APPLIED: &[u8] = b"a";
 const RECORDS: &[u8] = b"r";
 const FORMAT: u32 = 1;
 /// How much one batch holds while an image is made anew.
 const REBUILD_BATCH: usize = 1024;
+
+/// How often, and how far apart, one looks whether sled's file was let go: for five seconds in all.
+const LET_GO_TRIES: u32 = 500;
+const LET_GO_PAUSE: Duration = Duration::from_millis(10);
 
 /// Records that changed; `None` deletes.
 pub type Dirty = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -71,9 +80,32 @@ fn guarded<T>(act: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateErr
     })
 }
 
+/// Waits until no one holds sled's file. The directory's lock keeps other processes away, but sled's own threads, and
+/// a child between fork and exec, hold the file for a moment after it was closed; sled would refuse at once, and an
+/// image that is refused is made anew for nothing.
+fn let_go(db: &Path) -> Result<(), StateError> {
+    let file = match File::open(db) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(sled::Error::Io(e).into()),
+    };
+    for _ in 0..LET_GO_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LET_GO_PAUSE),
+            Err(e) => return Err(sled::Error::Io(e.into()).into()),
+            // Said, and not left to the end of the file: a child of this moment would hold it on.
+            Ok(()) => {
+                return flock(&file, FlockOperation::Unlock).map_err(|e| sled::Error::Io(e.into()).into());
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Image {
     /// Opens or makes the image of a directory.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        let_go(&path.join("db"))?;
         guarded(|| {
             let config = sled::Config::new().path(path).cache_capacity(16 << 20);
             Ok(Image { db: config.open()? })
@@ -186,6 +218,20 @@ mod tests {
         drop(image);
         let image = Image::open(&path).unwrap();
         assert_eq!(image.load().unwrap(), Some((at(6), vec![record("b", "2")])));
+    }
+
+    #[test]
+    fn who_holds_the_file_a_moment_longer_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let mut image = Image::open(&path).unwrap();
+        image.apply(vec![(b"a".to_vec(), Some(b"1".to_vec()))], &at(5)).unwrap();
+        let held = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(image);
+        });
+        assert_eq!(Image::open(&path).unwrap().load().unwrap(), Some((at(5), vec![record("a", "1")])));
+        held.join().unwrap();
     }
 
     #[test]
