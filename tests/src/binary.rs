@@ -19,8 +19,10 @@ fn find() -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("SEALANE_BIN") {
         return Ok(binary.into());
     }
-    let own = std::env::current_exe().context("no path of the test itself")?;
-    let profile = own.ancestors().nth(2).context("the test is not in a target directory")?;
+    let own = std::env::current_exe().context("no path of this program itself")?;
+    let folder = own.parent().context("this program is in no folder")?;
+    // Tests are in a folder below that of the programs.
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let binary = profile.join("sealane");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let built = std::fs::metadata(&binary).and_then(|m| m.modified()).ok();

@@ -14,10 +14,12 @@ mod images;
 pub mod layout;
 mod needs;
 mod node;
+mod product;
 mod progress;
 mod space;
 mod state;
 mod up;
+mod volumes;
 
 use crate::tools;
 use anyhow::{Context, Result, ensure};
@@ -31,6 +33,7 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use product::Product;
 pub use state::{Place, STATE};
 
 /// Clusters that run.
@@ -38,16 +41,36 @@ pub use state::{Place, STATE};
 pub struct Environment {
     place: Place,
     record: Record,
+    progress: Progress,
 }
 
 impl Environment {
-    /// Brings clusters up. What an earlier run left that did not end well is removed first; where this one fails, it
-    /// leaves nothing. Dropping the future leaves everything: call [`down`] then.
+    /// Brings clusters up, without Sealane. What an earlier run left that did not end well is removed first; where this
+    /// one fails, it leaves nothing. Dropping the future leaves everything: call [`down`] then.
     ///
     /// # Errors
     /// When clusters run already, the machine lacks something, or a part does not become ready.
     pub async fn up(place: Place, plans: &[Plan]) -> Result<Self> {
-        let progress = Progress::begin();
+        Self::begin(place, plans, None, Progress::begin()).await
+    }
+
+    /// The same, and installs Sealane. Where that fails the clusters are left running, for people to look at: call [`down`]
+    /// in the end.
+    ///
+    /// # Errors
+    /// As [`Environment::up`], and when Sealane does not become ready.
+    pub async fn up_with(place: Place, plans: &[Plan], product: &Product) -> Result<Self> {
+        let environment = Self::begin(place, plans, Some(product), Progress::begin()).await?;
+        environment.install(product).await.context("the clusters run, Sealane in them does not")?;
+        Ok(environment)
+    }
+
+    async fn begin(
+        place: Place,
+        plans: &[Plan],
+        product: Option<&Product>,
+        progress: Progress,
+    ) -> Result<Self> {
         needs::meet(&|what| progress.say(what)).await?;
         let _lock = place.lock()?;
         let groups = Groups::of(&place.group())?;
@@ -59,9 +82,9 @@ impl Environment {
             );
         }
         clear(&place, &groups).await.context("what an earlier run left can not be removed")?;
-        let brought_up = up::up(&place, &groups, plans, progress).await;
-        match brought_up {
-            Ok(record) => Ok(Environment { place, record }),
+        let order = up::Order { place: &place, groups: &groups, plans, product, progress };
+        match up::up(&order).await {
+            Ok(record) => Ok(Environment { place, record, progress }),
             Err(error) => {
                 progress.say("failed; removing what was started");
                 let kept = keep_logs(&place);
@@ -85,7 +108,7 @@ impl Environment {
                 plan.name
             );
         }
-        Ok(Environment { place, record })
+        Ok(Environment { place, record, progress: Progress::begin() })
     }
 
     /// The clusters.

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use sealane_tests::charts::CHARTS;
 use sealane_tests::clusters::layout::{MOST, Topology, plan};
-use sealane_tests::clusters::{self, Environment, Place};
+use sealane_tests::clusters::{self, Environment, Place, Product};
 use sealane_tests::tools;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 #[command(
     name = "clusters",
     after_help = "Examples:\n  \
-        clusters up 2 --bare\n  \
+        clusters up 2\n  \
         clusters exec -- kubectl --context west get pods --all-namespaces\n  \
         clusters node east -- nft list ruleset\n  \
         clusters down\n\n\
@@ -67,6 +68,12 @@ struct Up {
     /// Without Sealane.
     #[arg(long)]
     bare: bool,
+    /// How many federation servers, in the first cluster: 1, 3 or 5.
+    #[arg(long, default_value_t = 1, value_parser = servers, conflicts_with = "bare")]
+    servers: u8,
+    /// More values for a chart of Sealane; may be repeated.
+    #[arg(long, value_name = "CHART=FILE", value_parser = values, conflicts_with = "bare")]
+    values: Vec<(String, PathBuf)>,
     /// Pods of different clusters reach each other (the default).
     #[arg(long, conflicts_with = "networks")]
     flat: bool,
@@ -126,17 +133,26 @@ fn work(word: Word) -> Result<ExitCode> {
 }
 
 async fn up(arguments: &Up) -> Result<()> {
-    if !arguments.bare {
+    if arguments.networks && !arguments.bare {
         bail!(
-            "this command does not install Sealane's charts yet. Bring the clusters up with `--bare`, load the image \
-             (`clusters images load FILE`) and install the charts with `clusters exec -- helm install ...` \
-             (docs/kubernetes.md)"
+            "between clusters of different networks traffic goes through gateways, which this command does not set up \
+             yet: bring the clusters up with `--networks --bare`, and install the charts as docs/kubernetes.md says"
         );
     }
     let topology = if arguments.networks { Topology::Networks } else { Topology::Flat };
     let plans = plan(arguments.count.into(), topology, &arguments.dual_stack).map_err(anyhow::Error::msg)?;
+    let work = async {
+        let place = Place::usual()?;
+        if arguments.bare {
+            return Environment::up(place, &plans).await;
+        }
+        let mut product = Product::of_this_build().await?;
+        product.servers = arguments.servers;
+        product.values.clone_from(&arguments.values);
+        Environment::up_with(place, &plans, &product).await
+    };
     tokio::select! {
-        up = Environment::up(Place::usual()?, &plans) => up.map(|_| ()),
+        up = work => up.map(|_| ()),
         interrupted = interrupted() => {
             interrupted?;
             eprintln!("interrupted; removing what was started");
@@ -144,6 +160,24 @@ async fn up(arguments: &Up) -> Result<()> {
             bail!("interrupted")
         }
     }
+}
+
+/// How many servers a federation may have.
+fn servers(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|n| [1, 3, 5].contains(n)).ok_or_else(|| "1, 3 or 5".to_owned())
+}
+
+/// A values file, and the chart that it is for.
+fn values(text: &str) -> Result<(String, PathBuf), String> {
+    let (chart, file) = text.split_once('=').ok_or("CHART=FILE is expected")?;
+    if !CHARTS.contains(&chart) {
+        return Err(format!("there is no chart {chart}; there are {}", CHARTS.join(", ")));
+    }
+    let file = std::path::absolute(file).map_err(|error| error.to_string())?;
+    if !file.is_file() {
+        return Err(format!("there is no file {}", file.display()));
+    }
+    Ok((chart.to_owned(), file))
 }
 
 fn running() -> Result<Environment> {
@@ -190,6 +224,8 @@ mod tests {
             Arguments::try_parse_from(example.split_whitespace()).unwrap();
         }
         assert!(Arguments::try_parse_from(["clusters", "up", "9"]).is_err());
+        assert!(Arguments::try_parse_from(["clusters", "up", "2", "--servers", "2"]).is_err());
+        assert!(Arguments::try_parse_from(["clusters", "up", "2", "--values", "sealane=x.yaml"]).is_err());
         assert!(Arguments::try_parse_from(["clusters", "up", "2", "--flat", "--networks"]).is_err());
     }
 }

@@ -30,10 +30,10 @@ clusterset.local:53 {
 }
 ";
 
-/// All its objects, as one list.
-pub(super) fn manifests(plan: &Plan) -> Value {
+/// All its objects.
+pub(super) fn objects(plan: &Plan) -> Vec<Value> {
     let labels = json!({"k8s-app": "kube-dns"});
-    let items = vec![
+    vec![
         object("v1", "ServiceAccount", "coredns", json!({})),
         role(),
         json!({
@@ -55,8 +55,7 @@ pub(super) fn manifests(plan: &Plan) -> Value {
             }}),
         ),
         service(plan, &labels),
-    ];
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
+    ]
 }
 
 fn object(version: &str, kind: &str, name: &str, rest: Value) -> Value {
@@ -129,8 +128,8 @@ mod tests {
     #[test]
     fn the_service_has_the_address_that_pods_are_told() {
         let plans = plan(2, Topology::Flat, &[]).unwrap();
-        let list = manifests(&plans[1]);
-        let service = &list["items"][5];
+        let objects = objects(&plans[1]);
+        let service = &objects[5];
         assert_eq!(
             (&service["kind"], &service["spec"]["clusterIP"]),
             (&json!("Service"), &json!("10.122.0.10"))

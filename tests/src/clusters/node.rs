@@ -46,7 +46,7 @@ impl<'a> Node<'a> {
     /// Makes its folder, its certificates and its control groups. Its network must be there.
     pub(super) fn prepare(place: &Place, groups: &Groups, plan: &'a Plan) -> Result<Self> {
         let state = place.cluster(&plan.name);
-        for name in ["logs", "daemons", "cni", "etcd", "plugins"] {
+        for name in ["logs", "daemons", "cni", "etcd", "plugins", "volumes"] {
             std::fs::create_dir_all(state.join(name)).with_context(|| format!("can not make {name}"))?;
         }
         certificates(&state.join("pki"), plan)?;
@@ -184,6 +184,16 @@ impl<'a> Node<'a> {
             Ok(condition().await?.map(Ok))
         });
         looked.await?.0
+    }
+
+    /// Starts a shell script that runs as long as the node.
+    pub(super) fn script(&mut self, name: &str, words: &[String]) -> Result<()> {
+        let init = self.init.context("the node has not booted")?;
+        let mut command: Vec<String> = entering(init).into();
+        command.push("sh".to_owned());
+        command.extend_from_slice(words);
+        self.daemons.push(Daemon::start(&self.state, name, &self.enter, &command)?);
+        Ok(())
     }
 
     async fn daemon(&mut self, tool: &'static tools::Tool, words: Vec<String>) -> Result<()> {
