@@ -8,11 +8,12 @@ mod kinds;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use kinds::{CLUSTER_PROPERTY, EXPORT, Kind, LABELLED, MANAGED_BY, MANAGER, OWN};
+use kinds::{CLUSTER_PROPERTY, EXPORT, Kind, LABELLED, OWN};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use sealane_agent::args::Kubernetes;
+use sealane_agent::desired::{MANAGED_BY, MANAGER};
 use sealane_core::name::Namespace;
 use serde_json::json;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The composition root: what exists, in which order it begins, and how it ends.
 
+mod addressing;
 mod loops;
 mod names;
 mod place;
@@ -20,6 +21,9 @@ use crate::index::Index;
 use crate::lanes::{Lanes, Verdicts};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
+use crate::sink;
+use crate::sink::files::Writer;
+use crate::sink::kubernetes::ImportAddresses;
 use crate::source::EVENTS;
 use crate::state::{Membership, Serving, StateDir};
 use crate::status::{Reporter, Status};
@@ -27,7 +31,7 @@ use crate::store::Store;
 use crate::uplink::{self, ExportLoop, WatchLoop};
 use crate::vault::{Credentials, Vault, VaultError};
 use crate::view::{self, Held};
-use crate::writer::Writer;
+use addressing::Addressing;
 use anyhow::{Context, bail};
 use place::Place;
 use sealane_core::identity::InstanceId;
@@ -248,6 +252,14 @@ struct Agent {
     channels: Channels,
 }
 
+/// What the sink is made of.
+struct SinkParts {
+    place: Place,
+    /// Where it tells the addresses that the API server gave to imports.
+    assigned: watch::Sender<ImportAddresses>,
+    leadership: Leadership,
+}
+
 /// What the loops say to each other.
 struct Channels {
     held: watch::Sender<Arc<Held>>,
@@ -314,14 +326,22 @@ impl Agent {
         let trust_domain = self.own.trust_domain.to_string();
         let root = self.ca.root_pem();
         self.state.set_serving(&Serving { agent: vec![advertised], trust_domain, root })?;
-        let addresses = Addresses::open(&self.state.addresses(), self.args.address_range)?;
+        // What the API server gives imports: told by the sink, taken in by what proxies run by.
+        let assigned = watch::Sender::new(ImportAddresses::new());
+        let addressing = match &place {
+            Place::Files { .. } => {
+                Addressing::Own(Addresses::open(&self.state.addresses(), self.args.address_range)?)
+            }
+            Place::Kubernetes { .. } => Addressing::cluster(assigned.subscribe()),
+        };
         let tasks = TaskTracker::new();
         let writers = TaskTracker::new();
         let leadership = place.leadership(&tasks, &writers, &self.status, &stop);
-        self.spawn_local(&tasks, &stop, addresses);
+        self.spawn_local(&tasks, &stop, addressing);
         self.spawn_uplink(&tasks, &stop, &leadership);
         let index = self.spawn_source(&tasks, &stop, &place);
-        self.spawn_sink(&tasks, &stop, place);
+        let sink = SinkParts { place, assigned, leadership };
+        self.spawn_sink(&tasks, &writers, &stop, sink);
         writers.close();
         self.spawn_services(&tasks, &stop, listener, admin, index);
         self.spawn_dns(&tasks, &stop, dns);
@@ -336,7 +356,7 @@ impl Agent {
     }
 
     /// The loops that turn what is known into what proxies and people get.
-    fn spawn_local(&self, tasks: &TaskTracker, stop: &CancellationToken, addresses: Addresses) {
+    fn spawn_local(&self, tasks: &TaskTracker, stop: &CancellationToken, addressing: Addressing) {
         let c = &self.channels;
         tasks.spawn(loops::make_common(
             loops::CommonInputs {
@@ -345,7 +365,7 @@ impl Agent {
                 catalog: c.catalog.subscribe(),
                 verdicts: c.verdicts.subscribe(),
             },
-            addresses,
+            addressing,
             c.common.clone(),
             stop.clone(),
         ));
@@ -400,14 +420,32 @@ impl Agent {
         ));
     }
 
-    /// The loops that write what was imported.
-    fn spawn_sink(&self, tasks: &TaskTracker, stop: &CancellationToken, place: Place) {
-        match place {
+    /// The loops that write what was imported. Those that write under the Lease end before it is given back.
+    fn spawn_sink(
+        &self,
+        tasks: &TaskTracker,
+        writers: &TaskTracker,
+        stop: &CancellationToken,
+        parts: SinkParts,
+    ) {
+        let c = &self.channels;
+        match parts.place {
             Place::Files { out, writer, .. } => self.spawn_output(tasks, stop, &out, writer),
-            Place::Kubernetes { .. } => {
-                tracing::warn!(
-                    "imports are served to proxies, and not written to the API server by this version"
-                );
+            Place::Kubernetes { client, args } => {
+                let membership = self.store.membership();
+                let inputs = sink::kubernetes::Inputs {
+                    cluster: membership.cluster.clone(),
+                    federation: membership.federation,
+                    namespace: args.namespace.to_string(),
+                    replica: args.replica,
+                    held: c.held.subscribe(),
+                    common: c.common.subscribe(),
+                    refused: self.status.refused(),
+                    assigned: parts.assigned,
+                    status: self.status.clone(),
+                };
+                let run = sink::kubernetes::run(client, inputs, parts.leadership, stop.clone());
+                tasks.spawn(writers.track_future(run));
             }
         }
     }

@@ -89,7 +89,7 @@ impl Catalog {
             changed |= map::set(&mut self.shards, key, made);
         }
         if touched.namespaces {
-            let selected = index.namespaces.iter().filter(|(_, n)| own.selector.selects(n));
+            let selected = index.namespaces.iter().filter(|(_, n)| n.imports() && own.selector.selects(n));
             let interest: BTreeSet<Namespace> = selected.map(|(name, _)| name.clone()).collect();
             if interest != *self.interest {
                 self.interest = Arc::new(interest);

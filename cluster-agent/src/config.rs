@@ -9,7 +9,6 @@ mod wire;
 pub use service::{ConfigService, LaneEvent, PROBES, ProxyStatus};
 pub use slice::{Item, ItemKey, Role, Told};
 
-use crate::addresses::Addresses;
 use crate::catalog::{Catalog, Own};
 use crate::lanes::Verdicts;
 use crate::map::{self, Shared};
@@ -168,7 +167,12 @@ impl Changed {
 impl Common {
     /// Makes the next one; `None` when nothing differs. What does not differ is shared with the former one.
     #[must_use]
-    pub fn next(&self, inputs: &Inputs<'_>, changed: &Changed, addresses: &Addresses) -> Option<Common> {
+    pub fn next(
+        &self,
+        inputs: &Inputs<'_>,
+        changed: &Changed,
+        addresses_of: impl Fn(&ServiceKey) -> Vec<IpAddr>,
+    ) -> Option<Common> {
         let Inputs { own, held, catalog, verdicts } = *inputs;
         let mut next = Common {
             revision: held.revision,
@@ -179,10 +183,9 @@ impl Common {
         };
         let mut differs = self.revision != held.revision || !Arc::ptr_eq(&self.catalog, catalog);
         for service in &changed.outbound {
-            let made = held.import(service).map(|import| Outbound {
-                import: avoid(import, verdicts),
-                addresses: addresses.of(service).into_iter().collect(),
-            });
+            let made = held
+                .import(service)
+                .map(|import| Outbound { import: avoid(import, verdicts), addresses: addresses_of(service) });
             differs |= map::set(&mut next.outbound, service, made);
         }
         for service in &changed.inbound {

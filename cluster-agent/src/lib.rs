@@ -1,7 +1,7 @@
 //! The cluster agent: exports the catalog of its cluster, receives its view, serves its proxies.
 //!
-//! What decides is pure (`index`, `catalog`, `config`, `desired`, `diff`, `lanes`, the state machines of `uplink` and
-//! `view`); what acts is in loops around it, wired in `app`. The agent dials the store and never the other way round,
+//! What decides is pure (`index`, `catalog`, `config`, `desired`, the diffs of `sink`, `lanes`, the state machines of
+//! `uplink` and `view`); what acts is in loops around it, wired in `app`. The agent dials the store and never the other way round,
 //! and with the store away it goes on from the last view, restarts included.
 
 pub mod addresses;
@@ -13,7 +13,6 @@ pub mod ca;
 pub mod catalog;
 pub mod config;
 pub mod desired;
-pub mod diff;
 pub mod dns;
 pub mod enroll;
 pub mod identity;
@@ -23,6 +22,7 @@ pub mod lanes;
 pub mod lease;
 pub mod map;
 pub mod metrics;
+pub mod sink;
 pub mod source;
 pub mod state;
 pub mod status;
@@ -30,7 +30,6 @@ pub mod store;
 pub mod uplink;
 pub mod vault;
 pub mod view;
-pub mod writer;
 
 pub use app::run;
 pub use args::Args;

@@ -300,6 +300,24 @@ impl Status {
         }
     }
 
+    /// What was written, where that is told often and seldom differs.
+    pub fn output_if_new(&self, objects: usize, foreign: Vec<String>, error: Option<String>) {
+        let told = (objects, foreign, error);
+        let differs = {
+            let s = self.lock();
+            (&s.files, &s.foreign, &s.output_error) != (&told.0, &told.1, &told.2)
+        };
+        if differs {
+            self.output(told.0, told.1, told.2);
+        }
+    }
+
+    /// Why the output could not be written, where it could not.
+    #[must_use]
+    pub fn output_error(&self) -> Option<String> {
+        self.lock().output_error.clone()
+    }
+
     /// How many proxies are connected.
     #[must_use]
     pub fn proxies(&self) -> usize {

@@ -307,6 +307,9 @@ fn every_right_is_in_the_golden_list_with_the_code_that_needs_it() -> Result<()>
         for row in &listed {
             let needs = row.last().context("a row has cells")?;
             ensure!(!needs.is_empty(), "{document}: {row:?} says nobody who needs it");
+            for file in needs.split(", ").filter(|need| need.ends_with(".rs")) {
+                ensure!(root().join(file).is_file(), "{document}: {row:?} names a file that is not there");
+            }
         }
         let mut documented = listed.iter().map(|row| row[..4].join(" | ")).collect::<Vec<_>>();
         rendered.sort();

@@ -11,6 +11,10 @@ mod control_plane;
 mod east;
 #[path = "kubernetes/enter.rs"]
 mod enter;
+#[path = "kubernetes/federated.rs"]
+mod federated;
+#[path = "kubernetes/sink.rs"]
+mod sink;
 #[path = "kubernetes/source.rs"]
 mod source;
 #[path = "kubernetes/uninstall.rs"]

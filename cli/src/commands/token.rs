@@ -42,7 +42,8 @@ pub struct CreateArgs {
     /// The cluster's trust domain [default: NAME.FEDERATION-TRUST-DOMAIN].
     #[arg(long, requires = "cluster")]
     pub trust_domain: Option<TrustDomain>,
-    /// Namespaces that the cluster may export from, as patterns in which `*` stands for anything; repeat for several [default: *].
+    /// Namespaces that the cluster may export from, as patterns in which `*` stands for anything and a leading
+    /// `!` takes away; repeat for several [default: `*`, `!kube-*` and `!sealane-system`].
     #[arg(long, value_name = "PATTERN", requires = "cluster")]
     pub exports: Vec<String>,
     /// Namespaces that the cluster may import into; repeat for several [default: *].
@@ -125,13 +126,13 @@ fn take_reply(context: &AdminContext, token: &mut JoinToken, reply: &CreateToken
 }
 
 fn scope(args: &CreateArgs) -> Scope {
-    let patterns = |given: &[String]| if given.is_empty() { vec!["*".to_owned()] } else { given.to_vec() };
     match &args.cluster {
         Some(name) => Scope::Cluster(ClusterScope {
             name: name.to_string(),
             trust_domain: args.trust_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
-            exports: patterns(&args.exports),
-            imports: patterns(&args.imports),
+            // Where none are given the server has its defaults.
+            exports: args.exports.clone(),
+            imports: args.imports.clone(),
         }),
         None => Scope::Server(ServerScope {}),
     }

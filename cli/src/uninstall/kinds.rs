@@ -3,14 +3,8 @@
 use anyhow::{Context, Result};
 use kube::Client;
 use kube::api::{ApiResource, GroupVersionKind};
+use sealane_agent::desired::{MANAGED_BY, SLICE_MANAGER};
 use tokio::time::timeout;
-
-/// The field manager of agents, and the value of their labels.
-pub(super) const MANAGER: &str = "sealane-agent";
-/// The label of what they made, but for slices.
-pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The label of slices.
-const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// One kind of objects.
 #[derive(Debug)]
@@ -47,7 +41,7 @@ pub(super) const CLUSTER_PROPERTY: Kind = Kind {
 
 /// What is found by a label, those first that own the others.
 pub(super) const LABELLED: [(Kind, &str); 3] =
-    [(IMPORT, MANAGED_BY), (SERVICE, MANAGED_BY), (SLICE, SLICE_MANAGED_BY)];
+    [(IMPORT, MANAGED_BY), (SERVICE, MANAGED_BY), (SLICE, SLICE_MANAGER)];
 
 /// What is found by its name.
 pub(super) const OWN: [(Kind, &str); 5] = [

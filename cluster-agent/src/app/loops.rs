@@ -1,20 +1,20 @@
 //! The loops of the agent: each waits for what it follows, makes one synchronous call, and passes the result on.
 
-use crate::addresses::Addresses;
+use super::addressing::Addressing;
 use crate::backoff::rest_after;
 use crate::ca::Ca;
 use crate::catalog::{Catalog, Own};
 use crate::config::{Changed, Common, Inputs, LaneEvent};
-use crate::desired::{Desired, Sources};
+use crate::desired::Sources;
 use crate::identity::Grants;
 use crate::index::{Index, Touched};
 use crate::lanes::{Lanes, Verdicts};
 use crate::metrics::Metrics;
+use crate::sink::files::{self, Desired, Writer};
 use crate::source::SourceEvent;
 use crate::state::StateDir;
 use crate::status::{Reporter, Status};
 use crate::view::{Held, Origin};
-use crate::writer::{self, Writer};
 use sealane_core::command::Refusal;
 use sealane_core::name::{ClusterName, ServiceKey};
 use sealane_trust::clock;
@@ -93,7 +93,7 @@ pub(super) struct CommonInputs {
 /// Makes what proxies run by, once both the catalog and a view are known, and whenever one of its parts changes.
 pub(super) async fn make_common(
     mut inputs: CommonInputs,
-    mut addresses: Addresses,
+    mut addresses: Addressing,
     published: watch::Sender<Option<Arc<Common>>>,
     stop: CancellationToken,
 ) {
@@ -116,6 +116,7 @@ pub(super) async fn make_common(
             changed = inputs.held.changed() => changed,
             changed = inputs.catalog.changed() => changed,
             changed = inputs.verdicts.changed() => changed,
+            () = addresses.changed() => Ok(()),
         };
         if changed.is_err() {
             return;
@@ -127,7 +128,7 @@ impl CommonInputs {
     /// `None` when nothing differs, or not all is known yet.
     fn make(
         &mut self,
-        addresses: &mut Addresses,
+        addresses: &mut Addressing,
         before: &Common,
     ) -> Result<Option<Common>, crate::addresses::AddressError> {
         let held = self.held.borrow_and_update().clone();
@@ -139,9 +140,9 @@ impl CommonInputs {
         }
         let inputs = Inputs { own: &self.own, held: &held, catalog: &catalog, verdicts: &verdicts };
         let mut changed = Changed::since(before, &inputs);
-        let given = addresses.follow(changed.addressed(&held))?;
+        let given = addresses.follow(&changed, &held)?;
         changed.readdressed(given);
-        Ok(before.next(&inputs, &changed, addresses))
+        Ok(before.next(&inputs, &changed, |service| addresses.of(service)))
     }
 }
 
@@ -230,7 +231,7 @@ pub(super) async fn write_status(mut reporter: Reporter, path: PathBuf, stop: Ca
     let mut written = String::new();
     loop {
         match serde_json::to_string_pretty(&reporter.report()) {
-            Ok(text) if text != written => match writer::replace(&path, &text) {
+            Ok(text) if text != written => match files::replace(&path, &text) {
                 Ok(()) => written = text,
                 Err(error) => tracing::warn!(error = %error, "can not write status.json"),
             },

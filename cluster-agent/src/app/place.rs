@@ -3,11 +3,11 @@
 use crate::args::{Kubernetes, Source};
 use crate::kubernetes;
 use crate::lease::{self, Keeper, Leadership, Standing};
+use crate::sink::files::Writer;
 use crate::source::{self, SourceEvent};
 use crate::state::StateDir;
 use crate::status::Status;
 use crate::vault::{Secrets, Vault};
-use crate::writer::Writer;
 use anyhow::{Context, ensure};
 use std::path::PathBuf;
 use std::sync::Arc;

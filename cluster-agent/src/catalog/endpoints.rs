@@ -15,6 +15,8 @@ pub struct Backend {
     pub endpoint: Endpoint,
     /// The pod, where there is one.
     pub pod: Option<PodKey>,
+    /// The name of its node, where it is known: for this cluster's own use.
+    pub node: Option<String>,
 }
 
 /// The id of an endpoint by what it is made of.
@@ -43,7 +45,8 @@ pub(super) fn join(
             }
             let seed = seed(slice_key, slice, given, pod);
             let endpoint = endpoint(index, own, key, given, pod, endpoint_id(&seed), ports.clone());
-            add(&mut backends, &seed, Backend { endpoint, pod: pod.map(|(key, _)| key.clone()) });
+            let node = node_name(given, pod).cloned();
+            add(&mut backends, &seed, Backend { endpoint, pod: pod.map(|(key, _)| key.clone()), node });
         }
     }
     backends
@@ -107,8 +110,11 @@ fn network(index: &Index, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -
 }
 
 fn node<'a>(index: &'a Index, given: &SliceEndpoint, pod: Option<(&PodKey, &Pod)>) -> Option<&'a Node> {
-    let name = given.node.as_ref().or(pod.and_then(|(_, pod)| pod.node.as_ref()));
-    name.and_then(|n| index.nodes.get(n))
+    node_name(given, pod).and_then(|name| index.nodes.get(name))
+}
+
+fn node_name<'a>(given: &'a SliceEndpoint, pod: Option<(&PodKey, &'a Pod)>) -> Option<&'a String> {
+    given.node.as_ref().or(pod.and_then(|(_, pod)| pod.node.as_ref()))
 }
 
 /// By its node's labels, else its slice's zone, else the cluster's own: region and zone come from one of them, because a

@@ -1,4 +1,5 @@
 use super::*;
+use crate::addresses::Addresses;
 use crate::catalog::{Backend, Shard, endpoint_id};
 use crate::index::{PodKey, Selector};
 use crate::view::Origin;
@@ -106,7 +107,7 @@ pub(crate) fn shard(pods: &[&str]) -> Shard {
             hostname: None,
             network: None,
         };
-        (endpoint.id.clone(), Backend { endpoint, pod: Some(pod(p)) })
+        (endpoint.id.clone(), Backend { endpoint, pod: Some(pod(p)), node: None })
     };
     Shard {
         export: Export { spec: Ok(spec()), importers: None, created: Millis(0) },
@@ -181,9 +182,10 @@ impl World {
         let inputs = Inputs { own: &own, held, catalog, verdicts: &verdicts };
         let mut changed = Changed::since(before, &inputs);
         changed.readdressed(addresses.follow(changed.addressed(held)).unwrap());
-        let next = before.next(&inputs, &changed, addresses).unwrap_or_else(|| before.clone());
+        let of = |service: &ServiceKey| addresses.of(service).into_iter().collect();
+        let next = before.next(&inputs, &changed, of).unwrap_or_else(|| before.clone());
         let all = Changed::since(&Common::default(), &inputs);
-        let anew = Common::default().next(&inputs, &all, addresses).unwrap_or_default();
+        let anew = Common::default().next(&inputs, &all, of).unwrap_or_default();
         assert_eq!(next.outbound, anew.outbound, "what follows is what is made anew");
         assert_eq!((&next.inbound, &next.peers), (&anew.inbound, &anew.peers));
         next

@@ -1,16 +1,23 @@
 //! EndpointSlices of imports: one for each source cluster, family and set of target ports.
 
 use super::MANAGER;
-use super::imports::{family, family_of};
+use super::imports::family_of;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sealane_core::endpoint::{GatewayHost, Locality};
-use sealane_core::name::{ClusterName, PortName};
+use sealane_core::name::{ClusterName, PortName, ServiceKey};
+use sealane_core::service::Port;
 use sealane_core::view::{Import, Path};
 use std::collections::BTreeMap;
 
 /// The most endpoints in a slice, by the API.
 const CHUNK: usize = 1_000;
+/// The label that names the service of a slice of another, or this, cluster.
+pub const SLICE_SERVICE: &str = "multicluster.kubernetes.io/service-name";
+/// The label that names the cluster that a slice's endpoints are in.
+pub const SLICE_SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
+/// The label that names a slice's manager.
+pub const SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// What the endpoints of one slice have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +30,9 @@ struct Group {
     ports: BTreeMap<PortName, u16>,
 }
 
-pub(super) fn slices(import: &Import) -> Vec<EndpointSlice> {
+/// The slices of an import, as files.
+#[must_use]
+pub fn slices(import: &Import) -> Vec<EndpointSlice> {
     let mut groups: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
     for candidate in &import.candidates {
         let (group, endpoint) = place(import, &candidate.cluster, &candidate.path);
@@ -43,7 +52,7 @@ fn place(import: &Import, cluster: &ClusterName, path: &Path) -> (Group, Endpoin
         Path::Direct { address, ports, locality, hostname, .. } => {
             let group = Group {
                 cluster: cluster.clone(),
-                addresses: family(family_of(*address)),
+                addresses: family_of(*address).as_str(),
                 path: "direct",
                 ports: ports.clone(),
             };
@@ -52,7 +61,7 @@ fn place(import: &Import, cluster: &ClusterName, path: &Path) -> (Group, Endpoin
         }
         Path::Gateway { address, locality, weights, .. } => {
             let addresses = match &address.host {
-                GatewayHost::Ip(ip) => family(family_of(*ip)),
+                GatewayHost::Ip(ip) => family_of(*ip).as_str(),
                 GatewayHost::Dns(_) => "FQDN",
             };
             // Whatever the port, the gateway is dialled at its own; it goes by the name that is asked for.
@@ -77,19 +86,10 @@ fn endpoint(address: String, locality: &Locality, hostname: Option<String>) -> E
 fn slice(import: &Import, group: &Group, number: usize, endpoints: Vec<Endpoint>) -> EndpointSlice {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let labels = BTreeMap::from([
-        label("multicluster.kubernetes.io/service-name", import.service.name.as_str()),
-        label("multicluster.kubernetes.io/source-cluster", group.cluster.as_str()),
-        label("endpointslice.kubernetes.io/managed-by", MANAGER),
+        label(SLICE_SERVICE, import.service.name.as_str()),
+        label(SLICE_SOURCE, group.cluster.as_str()),
+        label(SLICE_MANAGER, MANAGER),
     ]);
-    let ports = import.ports.iter().filter_map(|p| {
-        let target = group.ports.get(&p.name)?;
-        Some(EndpointPort {
-            app_protocol: p.app_protocol.clone(),
-            name: Some(p.name.to_string()),
-            port: Some(i32::from(*target)),
-            protocol: Some(p.protocol.as_str().to_owned()),
-        })
-    });
     let metadata = ObjectMeta {
         name: Some(name(import, group, number)),
         namespace: Some(import.service.namespace.to_string()),
@@ -101,16 +101,35 @@ fn slice(import: &Import, group: &Group, number: usize, endpoints: Vec<Endpoint>
         address_type: group.addresses.to_owned(),
         endpoints: Some(endpoints),
         metadata,
-        ports: Some(ports.collect()),
+        ports: Some(slice_ports(&import.ports, &group.ports)),
     }
 }
 
-/// A name that says what it can and is unique by a hash of what sets the slice apart.
+/// The ports of a slice: those of the import that have a target.
+#[must_use]
+pub fn slice_ports(ports: &[Port], targets: &BTreeMap<PortName, u16>) -> Vec<EndpointPort> {
+    let made = ports.iter().filter_map(|p| {
+        let target = targets.get(&p.name)?;
+        Some(EndpointPort {
+            app_protocol: p.app_protocol.clone(),
+            name: Some(p.name.to_string()),
+            port: Some(i32::from(*target)),
+            protocol: Some(p.protocol.as_str().to_owned()),
+        })
+    });
+    made.collect()
+}
+
 fn name(import: &Import, group: &Group, number: usize) -> String {
     let ports: Vec<String> = group.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
     let apart = [group.addresses, group.path, &ports.join(","), &number.to_string()].join("/");
-    let service = &import.service;
-    let hash = sealane_trust::sha256(format!("{service}/{}/{apart}", group.cluster).as_bytes());
+    slice_name(&import.service, &group.cluster, &apart)
+}
+
+/// A name that says what it can and is unique by a hash of what sets the slice apart.
+#[must_use]
+pub fn slice_name(service: &ServiceKey, cluster: &ClusterName, apart: &str) -> String {
+    let hash = sealane_trust::sha256(format!("{service}/{cluster}/{apart}").as_bytes());
     let hash = data_encoding::BASE32_NOPAD.encode(&hash).to_ascii_lowercase();
-    format!("{}-{}-{}", service.name, group.cluster, &hash[..10])
+    format!("{}-{cluster}-{}", service.name, &hash[..10])
 }

@@ -6,6 +6,9 @@ use sealane_core::name::Namespace;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+/// The label by which a namespace takes no imports: `sealane.dev/import: disabled`.
+const IMPORT: &str = "sealane.dev/import";
+
 /// The parts of a namespace that matter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamespacePart {
@@ -22,6 +25,12 @@ impl NamespacePart {
         let name =
             Namespace::parse(name_of(&object.metadata)?).map_err(|e| FieldError::new("metadata.name", e))?;
         Ok((name, NamespacePart { labels: object.metadata.labels.unwrap_or_default() }))
+    }
+
+    /// Whether services are imported into it, as far as it says itself.
+    #[must_use]
+    pub fn imports(&self) -> bool {
+        self.labels.get(IMPORT).is_none_or(|said| said != "disabled")
     }
 }
 
@@ -60,5 +69,18 @@ impl FromStr for Selector {
             .map(term)
             .collect::<Result<_, _>>()
             .map(Selector)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_imports_unless_it_says_that_it_does_not() {
+        let labelled =
+            |value: &str| NamespacePart { labels: BTreeMap::from([(IMPORT.to_owned(), value.to_owned())]) };
+        assert!(NamespacePart::default().imports() && labelled("enabled").imports());
+        assert!(!labelled("disabled").imports());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Credentials, VaultError};
 use crate::ca::Ca;
-use crate::desired::MANAGER;
+use crate::desired::{MANAGED_BY, MANAGER};
 use crate::kubernetes::{REQUEST, is_overtaken};
 use crate::state::Membership;
 use k8s_openapi::ByteString;
@@ -211,7 +211,7 @@ async fn bounded<T>(
 }
 
 fn new(name: &str, kind: &str) -> Secret {
-    let label = ("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
+    let label = (MANAGED_BY.to_owned(), MANAGER.to_owned());
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),

@@ -5,16 +5,24 @@ use crate::name::Namespace;
 use std::fmt;
 
 impl Grant {
-    /// The default: every namespace.
+    /// Every namespace: what a cluster may import by default.
     #[must_use]
     pub fn all() -> Self {
         Grant { namespaces: vec!["*".to_owned()] }
     }
 
-    /// Whether the grant covers a namespace.
+    /// What a cluster may export by default: every namespace but those of Kubernetes and Sealane themselves.
+    #[must_use]
+    pub fn exports() -> Self {
+        Grant { namespaces: ["*", "!kube-*", "!sealane-system"].map(str::to_owned).to_vec() }
+    }
+
+    /// Whether the grant covers a namespace: one of its patterns does, and none of those that begin with `!`.
     #[must_use]
     pub fn covers(&self, namespace: &Namespace) -> bool {
-        self.namespaces.iter().any(|pattern| matches(pattern.as_bytes(), namespace.as_str().as_bytes()))
+        let matched = |pattern: &str| matches(pattern.as_bytes(), namespace.as_str().as_bytes());
+        let excluded = self.namespaces.iter().filter_map(|p| p.strip_prefix('!')).any(matched);
+        !excluded && self.namespaces.iter().any(|p| !p.starts_with('!') && matched(p))
     }
 
     /// Why this grant can not be given; `None` for a well-formed one.
@@ -24,9 +32,12 @@ impl Grant {
             return Some("a grant has at most 256 namespace patterns".to_owned());
         }
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'*');
-        let bad = self.namespaces.iter().find(|p| p.is_empty() || p.len() > 63 || !p.bytes().all(legal))?;
+        let good = |p: &str| (1..=63).contains(&p.len()) && p.bytes().all(legal);
+        let bad = self.namespaces.iter().find(|p| !good(p.strip_prefix('!').unwrap_or(p)))?;
         let shown: String = bad.chars().take(80).collect();
-        Some(format!("namespace pattern {shown:?} must be 1 to 63 of a-z, 0-9, '-' and '*'"))
+        Some(format!(
+            "namespace pattern {shown:?} must be 1 to 63 of a-z, 0-9, '-' and '*', perhaps after '!'"
+        ))
     }
 }
 
@@ -77,6 +88,17 @@ mod tests {
         for (pattern, text, expected) in table {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
         }
+    }
+
+    #[test]
+    fn what_an_exclamation_mark_excludes_is_not_covered() {
+        let covers = |namespace: &str| Grant::exports().covers(&Namespace::parse(namespace).unwrap());
+        let found = ["shop", "kube", "kube-system", "sealane-system", "default"].map(covers);
+        assert_eq!(found, [true, true, false, false, true]);
+        assert_eq!(Grant::exports().flaw(), None);
+        let alone = Grant { namespaces: vec!["!kube-*".to_owned()] };
+        assert!(!alone.covers(&Namespace::parse("shop").unwrap()), "it only takes away");
+        assert!(Grant { namespaces: vec!["!".to_owned()] }.flaw().is_some());
     }
 
     #[test]

@@ -120,16 +120,17 @@ fn scope(
                 stated => stated.to_owned(),
             };
             let trust_domain = field::name(&domain, "cluster.trust_domain").map_err(|e| invalid(&e))?;
-            let (exports, imports) = (grant(cluster.exports), grant(cluster.imports));
+            let (exports, imports) =
+                (grant(cluster.exports, Grant::exports), grant(cluster.imports, Grant::all));
             Ok(TokenScope::Cluster { name, trust_domain, exports, imports })
         }
         None => Err(Status::invalid_argument("scope: is missing")),
     }
 }
 
-/// Nothing stated is the default: every namespace.
-fn grant(namespaces: Vec<String>) -> Grant {
-    if namespaces.is_empty() { Grant::all() } else { Grant { namespaces } }
+/// Nothing stated is the default.
+fn grant(namespaces: Vec<String>, default: fn() -> Grant) -> Grant {
+    if namespaces.is_empty() { default() } else { Grant { namespaces } }
 }
 
 impl Serving {

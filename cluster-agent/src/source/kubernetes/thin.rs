@@ -2,7 +2,7 @@
 //! parser and never held, managed fields and the containers of a thousand pods first of all.
 
 use super::kind::{Kind, ObjectName};
-use crate::desired::MANAGER;
+use crate::desired::{MANAGED_BY, MANAGER, SLICE_MANAGER};
 use crate::index::{self, FieldError, Part, ServiceExportObject};
 use k8s_openapi::api::core::v1 as core_v1;
 use k8s_openapi::api::discovery::v1 as discovery_v1;
@@ -10,11 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-
-/// Who made an object, where that is a tool.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Who keeps a slice.
-const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// An object of one kind.
 pub(super) trait Thin: DeserializeOwned + Clone + Send + 'static {
@@ -202,7 +197,7 @@ impl Thin for Slice {
     }
 
     fn part(self) -> Result<Option<Part>, FieldError> {
-        if self.metadata.is_ours(SLICE_MANAGED_BY) {
+        if self.metadata.is_ours(SLICE_MANAGER) {
             return Ok(None);
         }
         let object = discovery_v1::EndpointSlice {

@@ -1,6 +1,6 @@
 //! The difference between what is written and what should be. Pure.
 
-use crate::desired::Output;
+use super::Output;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step.

@@ -1,7 +1,8 @@
 use super::*;
+use crate::config::Common;
 use crate::config::tests::{World, catalog, exported, gateway_candidate, held, import, name, peer, shard};
-use sealane_core::command::RefusalCode;
-use sealane_core::view::{Conflict, ConflictField, ExportStatus, Tier, ViewItem};
+use sealane_core::command::{Refusal, RefusalCode};
+use sealane_core::view::{Conflict, ConflictField, ExportStatus, Tier, ViewItem, ViewKey};
 use std::sync::Arc;
 
 /// 2026-01-02T03:04:05Z.

@@ -2,8 +2,9 @@
 //!
 //! Everything here can be made again, so nothing is synced to disk; a reader sees a file as it was or as it is.
 
-use crate::desired::{FOLDERS, MARK, Output, Transitions};
-use crate::diff::{Action, diff};
+use super::diff::{Action, diff};
+use super::transitions::Transitions;
+use super::{FOLDERS, MARK, Output};
 use rustix::fs::{FlockOperation, flock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

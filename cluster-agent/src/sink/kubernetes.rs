@@ -1,0 +1,306 @@
+//! The sink of a Kubernetes cluster: ServiceImports, derived Services, EndpointSlices and conditions, by server-side
+//! apply.
+//!
+//! What decides is pure: [`plan`] holds what should be against what was [`seen`], for one service at a time. Laws: only
+//! the holder of the Lease writes; nothing is written before everything was read once, and nothing of others is
+//! touched; what was written at a higher revision stays; an object is removed only if it has our label and our entry in
+//! its `managedFields`. All replicas watch, so that the next holder need not read first.
+
+mod api;
+mod conductor;
+pub mod derived;
+pub mod effect;
+mod events;
+mod ground;
+pub mod observed;
+pub mod places;
+pub mod plan;
+pub mod schema;
+pub mod seen;
+pub mod slices;
+mod watch;
+mod writer;
+
+use crate::backoff::Backoff;
+use crate::config::Common;
+use crate::desired::Sources;
+use crate::lease::Leadership;
+use crate::map::Shared;
+use crate::status::Status;
+use crate::view::Held;
+use api::Resources;
+use conductor::Conductor;
+use events::Teller;
+use ground::GroundError;
+use kube::Client;
+use plan::Setting;
+use schema::Missing;
+use sealane_core::command::Refusal;
+use sealane_core::identity::FederationId;
+use sealane_core::name::{ClusterName, ServiceKey};
+use sealane_core::service::IpFamily;
+use sealane_core::time::Revision;
+use sealane_trust::clock;
+use seen::Kind;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use watch::{EVENTS, WatchEvent};
+use writer::{Done, Writer};
+
+/// Waits between tries to find the ground that the sink stands on.
+const GROUND: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How often status is told at most.
+const STATUS: Duration = Duration::from_secs(1);
+/// How many events are taken in before steps are planned.
+const BATCH: usize = 256;
+/// How long steps under way may take to end.
+const ENDING: Duration = crate::lease::WRITE;
+
+/// The clusterset addresses of imports.
+pub type ImportAddresses = Shared<ServiceKey, Vec<IpAddr>>;
+
+/// What the sink is made of.
+#[derive(Debug)]
+pub struct Inputs {
+    /// This cluster.
+    pub cluster: ClusterName,
+    /// The federation.
+    pub federation: FederationId,
+    /// The namespace that the agent runs in.
+    pub namespace: String,
+    /// This replica, as Events name it.
+    pub replica: String,
+    /// The view.
+    pub held: channel::Receiver<Arc<Held>>,
+    /// What proxies run by.
+    pub common: channel::Receiver<Option<Arc<Common>>>,
+    /// Exports that the store refused.
+    pub refused: channel::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>>,
+    /// Where the addresses of imports are told, as the API server has them, once they were read: in every replica.
+    pub assigned: channel::Sender<ImportAddresses>,
+    /// Where it is told how writing goes.
+    pub status: Arc<Status>,
+}
+
+impl Inputs {
+    fn sources(&mut self) -> Option<(Sources, Revision)> {
+        let held = self.held.borrow_and_update().clone();
+        let refused = self.refused.borrow_and_update().clone();
+        // Nothing is known as a whole before there is one.
+        let common = self.common.borrow_and_update().clone()?;
+        let revision = common.revision;
+        Some((Sources { common, exports: held.items.clone(), refused }, revision))
+    }
+}
+
+/// Writes what follows from the view into the cluster, while the leadership lasts, until `stop`.
+pub async fn run(client: Client, inputs: Inputs, leadership: Leadership, stop: CancellationToken) {
+    let status = inputs.status.clone();
+    let ground = stop.run_until_cancelled(stand(&client, &inputs.namespace, &status)).await;
+    let Some((resources, standing)) = ground else { return };
+    let (sender, events) = mpsc::channel(EVENTS);
+    let mut watches = JoinSet::new();
+    for kind in [Kind::Import, Kind::Export, Kind::Service, Kind::Slice] {
+        watches.spawn(watch::watch(resources.clone(), kind, sender.clone()));
+    }
+    drop(sender);
+    let teller = Teller::new(resources.clone(), &inputs.replica);
+    let setting = Setting {
+        cluster: inputs.cluster.clone(),
+        families: standing.families,
+        api: standing.api,
+        missing: standing.missing,
+        revision: Revision::default(),
+        now: clock::now(),
+    };
+    let sink = Sink {
+        client,
+        conductor: Conductor::new(Instant::now()),
+        setting,
+        writer: Writer { resources, teller, leadership: leadership.clone() },
+        leadership,
+        inputs,
+        cleared: false,
+        workers: JoinSet::new(),
+    };
+    sink.serve(events, stop).await;
+}
+
+/// What the cluster serves.
+struct Standing {
+    families: Vec<IpFamily>,
+    api: String,
+    missing: Missing,
+}
+
+/// Finds out what the cluster serves, for as long as that takes.
+async fn stand(client: &Client, namespace: &str, status: &Status) -> (Resources, Standing) {
+    let mut backoff = Backoff::new(GROUND.0, GROUND.1);
+    loop {
+        let found = async {
+            let (resources, api) = ground::resources(client).await?;
+            let missing = ground::missing(client, &api).await?;
+            let families = ground::families(client, namespace).await?;
+            Ok::<_, GroundError>((resources, Standing { families, api, missing }))
+        };
+        match found.await {
+            Ok(found) => return found,
+            Err(error) => {
+                tracing::warn!(error = %error, "can not write into the cluster yet");
+                status.output(0, Vec::new(), Some(error.to_string()));
+            }
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+struct Sink {
+    client: Client,
+    inputs: Inputs,
+    leadership: Leadership,
+    conductor: Conductor,
+    setting: Setting,
+    writer: Writer,
+    /// Whether it was seen in this term that nobody else federates the cluster.
+    cleared: bool,
+    workers: JoinSet<Done>,
+}
+
+/// What the sink wakes for.
+enum Wake {
+    Stop,
+    Observed(Option<WatchEvent>),
+    Done(Result<Done, JoinError>),
+    Sources,
+    Leadership,
+    Time,
+}
+
+impl Sink {
+    async fn serve(mut self, mut events: mpsc::Receiver<WatchEvent>, stop: CancellationToken) {
+        let mut refused = Backoff::new(GROUND.0, GROUND.1);
+        let mut told = Instant::now();
+        let mut again = None;
+        self.follow();
+        loop {
+            let (leads, now) = (self.leadership.may_write(), Instant::now());
+            if !leads {
+                (self.cleared, again) = (false, None);
+            } else if !self.cleared && self.conductor.knows() && again.is_none_or(|at| at <= now) {
+                again = self.clear(&mut refused).await;
+            }
+            if leads && self.cleared {
+                self.dispatch();
+            }
+            if told <= now {
+                told = now + STATUS;
+                if self.cleared || !leads {
+                    self.tell();
+                }
+            }
+            let wakes =
+                [again, self.conductor.wakes(now), Some(told)].into_iter().flatten().min().unwrap_or(told);
+            match self.wake(&mut events, wakes, leads, &stop).await {
+                Wake::Stop => break,
+                Wake::Observed(None) | Wake::Done(Err(_)) => {
+                    // A part of it panicked, and was logged: what does not write must not hold the Lease.
+                    stop.cancel();
+                    break;
+                }
+                Wake::Observed(Some(event)) => self.observe(event, &mut events),
+                Wake::Done(Ok(done)) => self.conductor.done(done, Instant::now()),
+                Wake::Sources => self.follow(),
+                Wake::Leadership => self.conductor.doubt(),
+                Wake::Time => self.conductor.forgive(Instant::now()),
+            }
+        }
+        // What was sent is answered, or given up, before the Lease is.
+        let _ =
+            tokio::time::timeout(ENDING, async { while self.workers.join_next().await.is_some() {} }).await;
+    }
+
+    async fn wake(
+        &mut self,
+        events: &mut mpsc::Receiver<WatchEvent>,
+        wakes: Instant,
+        leads: bool,
+        stop: &CancellationToken,
+    ) -> Wake {
+        tokio::select! {
+            () = stop.cancelled() => Wake::Stop,
+            event = events.recv() => Wake::Observed(event),
+            Some(done) = self.workers.join_next() => Wake::Done(done),
+            Ok(()) = self.inputs.common.changed() => Wake::Sources,
+            Ok(()) = self.inputs.held.changed() => Wake::Sources,
+            Ok(()) = self.inputs.refused.changed() => Wake::Sources,
+            () = self.leadership.writable(), if !leads => Wake::Leadership,
+            () = sleep_until(wakes) => Wake::Time,
+        }
+    }
+
+    fn follow(&mut self) {
+        if let Some((sources, revision)) = self.inputs.sources() {
+            self.setting.revision = revision;
+            self.conductor.follow(sources);
+        }
+    }
+
+    fn observe(&mut self, first: WatchEvent, events: &mut mpsc::Receiver<WatchEvent>) {
+        self.conductor.observe(first);
+        for _ in 1..BATCH {
+            match events.try_recv() {
+                Ok(event) => self.conductor.observe(event),
+                Err(_) => break,
+            }
+        }
+        let Some(assigned) = self.conductor.assigned() else { return };
+        self.inputs.assigned.send_if_modified(|told| {
+            let differs = told != assigned;
+            if differs {
+                told.clone_from(assigned);
+            }
+            differs
+        });
+    }
+
+    /// Sees to it that nobody else federates this cluster. Gives when to look again where somebody does.
+    async fn clear(&mut self, refused: &mut Backoff) -> Option<Instant> {
+        let (cluster, federation) = (self.setting.cluster.to_string(), self.inputs.federation.to_string());
+        let clear = async {
+            ground::other_controller(&self.conductor.observed)?;
+            ground::properties(&self.client, &self.leadership, [&cluster, &federation]).await
+        };
+        match clear.await {
+            Ok(()) => {
+                refused.reset();
+                self.cleared = true;
+                self.conductor.doubt();
+                tracing::info!(objects = self.conductor.observed.len(), "writing into the cluster");
+                None
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "nothing is written into the cluster");
+                self.inputs.status.output(self.conductor.observed.len(), Vec::new(), Some(error.to_string()));
+                Some(Instant::now() + refused.pause())
+            }
+        }
+    }
+
+    fn dispatch(&mut self) {
+        self.setting.now = clock::now();
+        while let Some((service, effects)) = self.conductor.next(&self.setting, Instant::now()) {
+            self.workers.spawn(self.writer.clone().work(service, effects));
+        }
+    }
+
+    fn tell(&self) {
+        let (objects, foreign, error) = self.conductor.told();
+        self.inputs.status.output_if_new(objects, foreign, error);
+    }
+}

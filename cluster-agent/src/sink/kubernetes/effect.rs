@@ -1,0 +1,58 @@
+//! The steps that the sink takes.
+
+use super::seen::{Digest, Kind, ObjectKey, Part};
+use serde_json::Value;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make an object, or one part of it, what it should be.
+    Apply(Apply),
+    /// Remove an object, if it is still this one.
+    Delete {
+        /// Which.
+        key: ObjectKey,
+        /// Its UID.
+        uid: String,
+    },
+    /// Tell people, by an Event.
+    Tell(Note),
+}
+
+/// A server-side apply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Apply {
+    /// Which object.
+    pub key: ObjectKey,
+    /// Which part of it.
+    pub part: Part,
+    /// All that we want to own of that part.
+    pub body: Value,
+    /// The digest of the body.
+    pub digest: Digest,
+    /// The version that is changed, else a conflict; `None` makes the object, which must not be there.
+    pub over: Option<String>,
+}
+
+impl Apply {
+    /// Whether to take fields from other managers: only in objects that we made.
+    #[must_use]
+    pub fn force(&self) -> bool {
+        self.over.is_some() && self.key.kind != Kind::Export
+    }
+}
+
+/// What an Event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The object that it is about.
+    pub about: ObjectKey,
+    /// Its UID.
+    pub uid: String,
+    /// Whether somebody should look after it.
+    pub warning: bool,
+    /// The reason, in one word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}

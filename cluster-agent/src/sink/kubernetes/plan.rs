@@ -1,0 +1,415 @@
+//! What to do about one service: what should be, held against what was seen. Pure.
+//!
+//! Steps come in the order in which they may be taken, and only those that can be taken now: a derived Service waits for
+//! the UID of its ServiceImport, its slices for its own. What follows from a step is planned when its answer was seen.
+//! Nothing that others made is touched, and nothing that was written at a higher revision.
+
+use super::derived;
+use super::effect::{Apply, Effect, Note};
+use super::observed::Scene;
+use super::places::places;
+use super::schema::Missing;
+use super::seen::{Digest, Kind, ObjectKey, Owner, Part, REVISION, Seen};
+use super::slices::slices;
+use crate::config::Outbound;
+use crate::desired::{
+    Condition, Draft, ImportSpec, ImportStatus, MANAGED_BY, MANAGER, Sources, conditions, family_of,
+};
+use sealane_core::name::{ClusterName, ServiceKey};
+use sealane_core::service::{InternalTrafficPolicy, IpFamily, ServiceType};
+use sealane_core::time::{Millis, Revision};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What a new import says until the API server gave it an address.
+const WAITING: &str = "waiting for an address of this cluster";
+
+/// What is the same for all services.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// This cluster.
+    pub cluster: ClusterName,
+    /// The families of the cluster's Services, its first one first.
+    pub families: Vec<IpFamily>,
+    /// The served version of the API of imports and exports, as group and version.
+    pub api: String,
+    /// What the installed CRD of imports does not declare.
+    pub missing: Missing,
+    /// The revision of the view.
+    pub revision: Revision,
+    /// The time of conditions that change now.
+    pub now: Millis,
+}
+
+/// What requests taught about one service that its objects do not show.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Learnt {
+    /// Addresses that the API server did not give again: somebody else has them.
+    pub taken: Option<Vec<IpAddr>>,
+    /// Objects of others where ours should be, by who wrote them.
+    pub foreign: BTreeMap<ObjectKey, Vec<String>>,
+}
+
+/// One service to plan for.
+struct Planner<'a> {
+    sources: &'a Sources,
+    setting: &'a Setting,
+    service: &'a ServiceKey,
+    scene: &'a Scene,
+    learnt: &'a Learnt,
+    effects: Vec<Effect>,
+    /// The objects that should be there.
+    kept: BTreeSet<ObjectKey>,
+}
+
+/// The steps for one service.
+#[must_use]
+pub fn plan(
+    sources: &Sources,
+    setting: &Setting,
+    service: &ServiceKey,
+    scene: &Scene,
+    learnt: &Learnt,
+) -> Vec<Effect> {
+    let kept = BTreeSet::new();
+    let mut planner = Planner { sources, setting, service, scene, learnt, effects: Vec::new(), kept };
+    let stranger = match sources.import(service) {
+        Some(outbound) => planner.import(outbound),
+        None => None,
+    };
+    planner.export(stranger);
+    planner.removals();
+    planner.effects
+}
+
+/// Why an import is not ready, or that it is.
+struct Standing {
+    draft: Draft,
+    addresses: Vec<IpAddr>,
+    families: Vec<IpFamily>,
+}
+
+impl Planner<'_> {
+    fn key(&self, kind: Kind, name: &str) -> ObjectKey {
+        ObjectKey { kind, namespace: self.service.namespace.clone(), name: name.to_owned() }
+    }
+
+    /// Keeps the import and what belongs to it. Gives what to say of a ServiceImport that is somebody else's.
+    fn import(&mut self, outbound: &Outbound) -> Option<String> {
+        let key = self.key(Kind::Import, self.service.name.as_str());
+        let scene = self.scene;
+        let seen = scene.import();
+        let writers = match seen.map(|s| &s.owner) {
+            Some(Owner::Foreign(writers)) => Some(writers),
+            _ => self.learnt.foreign.get(&key),
+        };
+        if let Some(writers) = writers {
+            let message = foreign(&key, writers);
+            if let Some(seen) = seen {
+                self.tell(&key, seen, true, "ForeignObject", message.clone());
+            }
+            return Some(message);
+        }
+        let derived = self.key(Kind::Service, &derived::name(self.service));
+        let standing = self.standing(outbound, &derived);
+        let body = self.import_body(outbound, &standing, &derived.name);
+        self.main(&key, seen, body);
+        let Some(seen) = seen else {
+            // Whoever removed it may have left what belongs to it, and its address is to stay.
+            self.kept.extend(scene.objects.keys().cloned());
+            return None;
+        };
+        let owner = self.derived_service(outbound, seen, &derived, &standing);
+        self.slices(outbound, seen, owner, &derived.name);
+        self.import_status(outbound, &key, seen, standing.draft);
+        None
+    }
+
+    fn import_body(&self, outbound: &Outbound, standing: &Standing, derived: &str) -> Value {
+        let import = &outbound.import;
+        let mut labels = import.labels.clone();
+        labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+        let mut annotations = import.annotations.clone();
+        if import.service_type == ServiceType::ClusterSetIp {
+            annotations.insert(derived::ANNOTATION.to_owned(), derived.to_owned());
+        }
+        json!({
+            "apiVersion": self.setting.api,
+            "kind": Kind::Import.as_str(),
+            "metadata": { "labels": labels, "annotations": annotations },
+            "spec": ImportSpec::of(import, &standing.addresses, &standing.families),
+        })
+    }
+
+    /// The addresses of the import and whether it is ready.
+    fn standing(&self, outbound: &Outbound, derived: &ObjectKey) -> Standing {
+        let import = &outbound.import;
+        let ready = Draft::new("Ready", "True", "Ready", self.ready_message(outbound));
+        if import.service_type == ServiceType::Headless {
+            let families = import.ip_families.clone();
+            return Standing { draft: ready, addresses: Vec::new(), families };
+        }
+        let families = self.families(&import.ip_families, derived);
+        if families.is_empty() {
+            let (theirs, ours) = (show(&import.ip_families), show(&self.setting.families));
+            let message =
+                format!("the service has {theirs} addresses, and this cluster's Services have {ours}");
+            let draft = Draft::new("Ready", "False", "IPFamilyNotSupported", message);
+            return Standing { draft, addresses: Vec::new(), families };
+        }
+        let pending = |message: String| Draft::new("Ready", "False", "Pending", message);
+        let seen = self.scene.objects.get(derived);
+        let addresses = match seen {
+            Some(service) => derived::fitting(&service.addresses, &families),
+            None => derived::fitting(&self.former(), &families),
+        };
+        let in_the_way = self.learnt.foreign.iter().next();
+        let draft = match (seen, &self.learnt.taken) {
+            _ if in_the_way.is_some() => pending(in_the_way.map(|(k, w)| foreign(k, w)).unwrap_or_default()),
+            (Some(_), _) if addresses.len() == families.len() => ready,
+            (None, Some(taken)) if *taken == addresses => pending(taken_message(taken)),
+            _ => pending(WAITING.to_owned()),
+        };
+        Standing { draft, addresses, families }
+    }
+
+    fn ready_message(&self, outbound: &Outbound) -> String {
+        let import = &outbound.import;
+        let clusters: Vec<&str> = import.clusters.iter().map(ClusterName::as_str).collect();
+        let mut message = format!("exported by {}", clusters.join(", "));
+        if import.internal_traffic_policy == InternalTrafficPolicy::Local {
+            message.push_str(
+                "; internalTrafficPolicy Local: a client without a proxy reaches endpoints on its own node only",
+            );
+        }
+        let (_, behind) = places(self.sources, outbound, &self.setting.cluster);
+        if !behind.is_empty() {
+            let behind: Vec<&str> = behind.iter().map(ClusterName::as_str).collect();
+            let behind = behind.join(", ");
+            message.push_str(&format!("; in another network, reached through proxies only: {behind}"));
+        }
+        message
+    }
+
+    /// The families of the derived Service: those of the import that this cluster has. The first one can not change, so
+    /// that of a Service that is there stays first.
+    fn families(&self, of_import: &[IpFamily], derived: &ObjectKey) -> Vec<IpFamily> {
+        let own = &self.setting.families;
+        let mut families: Vec<IpFamily> = match of_import {
+            [] => own.first().copied().into_iter().collect(),
+            some => some.iter().copied().filter(|f| own.contains(f)).collect(),
+        };
+        let former = self.scene.objects.get(derived).map(|s| s.addresses.clone());
+        let first = former.unwrap_or_else(|| self.former()).first().map(|a| family_of(*a));
+        families.sort_by_key(|family| Some(*family) != first);
+        families
+    }
+
+    /// The addresses that the import had.
+    fn former(&self) -> Vec<IpAddr> {
+        self.scene.import().map(|seen| seen.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Keeps the derived Service. Gives its UID once it is there.
+    fn derived_service(
+        &mut self,
+        outbound: &Outbound,
+        import: &Seen,
+        key: &ObjectKey,
+        standing: &Standing,
+    ) -> Option<String> {
+        let headless = outbound.import.service_type == ServiceType::Headless;
+        if headless || standing.families.is_empty() || self.learnt.foreign.contains_key(key) {
+            return None;
+        }
+        let scene = self.scene;
+        let seen = scene.objects.get(key);
+        if let Some(seen) = seen
+            && !seen.addresses.is_empty()
+            && derived::fitting(&seen.addresses, &standing.families).is_empty()
+        {
+            // The first family of a Service can not change: it is made anew.
+            self.effects.push(Effect::Delete { key: key.clone(), uid: seen.uid.clone() });
+            self.kept.insert(key.clone());
+            return None;
+        }
+        let mut pinned = standing.addresses.clone();
+        if seen.is_none() && self.learnt.taken.as_ref() == Some(&pinned) {
+            // It was said before a new one comes.
+            if !import.conditions.iter().any(|c| c.message == taken_message(&pinned)) {
+                return None;
+            }
+            pinned.clear();
+        }
+        let owner = self.reference(Kind::Import, self.service.name.as_str(), &import.uid);
+        let body = derived::body(&outbound.import, &standing.families, &pinned, owner);
+        self.main(key, seen, body);
+        seen.map(|seen| seen.uid.clone())
+    }
+
+    fn reference(&self, kind: Kind, name: &str, uid: &str) -> Value {
+        let api = if kind == Kind::Import { self.setting.api.as_str() } else { "v1" };
+        json!({ "apiVersion": api, "kind": kind.as_str(), "name": name, "uid": uid })
+    }
+
+    /// Keeps the slices, once what owns them is there.
+    fn slices(&mut self, outbound: &Outbound, import: &Seen, derived_uid: Option<String>, derived: &str) {
+        let headless = outbound.import.service_type == ServiceType::Headless;
+        let owner = match (headless, derived_uid) {
+            (true, _) => self.reference(Kind::Import, self.service.name.as_str(), &import.uid),
+            (false, Some(uid)) => self.reference(Kind::Service, derived, &uid),
+            (false, None) => {
+                // Nothing is withdrawn while the Service is made anew.
+                let slices = self.scene.of(Kind::Slice).map(|(key, _)| key.clone());
+                self.kept.extend(slices);
+                return;
+            }
+        };
+        let (places, _) = places(self.sources, outbound, &self.setting.cluster);
+        for slice in slices(outbound, &places, derived) {
+            let key = self.key(Kind::Slice, &slice.name);
+            let scene = self.scene;
+            if self.learnt.foreign.contains_key(&key) {
+                continue;
+            }
+            let body = json!({
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": Kind::Slice.as_str(),
+                "metadata": { "labels": slice.labels, "ownerReferences": [owner] },
+                "addressType": slice.family.as_str(),
+                "endpoints": slice.endpoints,
+                "ports": slice.ports,
+            });
+            self.main(&key, scene.objects.get(&key), body);
+        }
+    }
+
+    fn import_status(&mut self, outbound: &Outbound, key: &ObjectKey, seen: &Seen, ready: Draft) {
+        let condition = ready.stamp(&seen.conditions, seen.generation, self.setting.now);
+        let bad = condition.status != "True" && condition.message != WAITING;
+        let same = |c: &Condition| (&c.status, &c.message) == (&condition.status, &condition.message);
+        let news = bad && !seen.conditions.iter().any(same);
+        let (reason, message) = (condition.reason.clone(), condition.message.clone());
+        let status = json!(ImportStatus::of(&outbound.import.clusters, vec![condition]));
+        let mut body = json!({ "status": status });
+        body["status"]["endpointSliceObjects"] = json!("Present");
+        if self.status(key, seen, body) && news {
+            self.tell(key, seen, true, &reason, message);
+        }
+    }
+
+    /// Keeps the conditions of this cluster's own export.
+    fn export(&mut self, stranger: Option<String>) {
+        let (scene, sources) = (self.scene, self.sources);
+        let key = self.key(Kind::Export, self.service.name.as_str());
+        let (Some(seen), Some(shard)) = (scene.export(), sources.common.catalog.shards.get(self.service))
+        else {
+            return;
+        };
+        let mut drafts = conditions(sources, self.service, shard);
+        if let Some(message) = stranger
+            && let Some(ready) = drafts.iter_mut().find(|d| d.kind == "Ready" && d.status == "True")
+        {
+            *ready = Draft::new("Ready", "False", "Failed", message);
+        }
+        let now = self.setting.now;
+        let stamped = drafts.into_iter().map(|d| d.stamp(&seen.conditions, shard.generation, now));
+        let conditions: Vec<Condition> = stamped.collect();
+        let news: Vec<Condition> = conditions.iter().filter(|c| differs(seen, c)).cloned().collect();
+        if !self.status(&key, seen, json!({ "status": { "conditions": conditions } })) {
+            return;
+        }
+        for condition in news {
+            let warning = match condition.kind.as_str() {
+                "Conflict" => condition.status == "True",
+                _ => condition.status == "False",
+            };
+            let good = condition.kind == "Ready" && condition.status == "True";
+            let over = condition.kind == "Conflict"
+                && seen.conditions.iter().any(|c| c.kind == "Conflict" && c.status == "True");
+            if warning || good || over {
+                self.tell(&key, seen, warning, &condition.reason, condition.message);
+            }
+        }
+    }
+
+    /// Removes what should not be there. What we did not make, or is not labelled as ours, stays.
+    fn removals(&mut self) {
+        let (scene, setting) = (self.scene, self.setting);
+        let ours = |seen: &Seen| seen.owner == Owner::Ours && seen.revision <= setting.revision;
+        for (key, seen) in &scene.objects {
+            if key.kind != Kind::Export && !self.kept.contains(key) && ours(seen) {
+                self.effects.push(Effect::Delete { key: key.clone(), uid: seen.uid.clone() });
+            }
+        }
+    }
+
+    /// Makes the main part of an object what it should be.
+    fn main(&mut self, key: &ObjectKey, seen: Option<&Seen>, mut body: Value) {
+        self.kept.insert(key.clone());
+        if key.kind == Kind::Import {
+            self.setting.missing.prune(&mut body);
+        }
+        let digest = Digest::of(key.kind, Part::Main, &body);
+        if seen.is_some_and(|s| s.is(Part::Main, digest) || s.revision > self.setting.revision) {
+            return;
+        }
+        body["metadata"]["annotations"][REVISION] = json!(self.setting.revision.to_string());
+        self.apply(key, seen, Part::Main, body, digest);
+    }
+
+    /// Makes the status of an object what it should be, once the rest of it is. Says whether that is a step.
+    fn status(&mut self, key: &ObjectKey, seen: &Seen, mut body: Value) -> bool {
+        if key.kind == Kind::Import {
+            self.setting.missing.prune(&mut body);
+        }
+        let digest = Digest::of(key.kind, Part::Status, &body);
+        let first = |effect: &Effect| matches!(effect, Effect::Apply(apply) if apply.key == *key);
+        let later = self.effects.iter().any(first) || seen.revision > self.setting.revision;
+        if later || seen.is(Part::Status, digest) {
+            return false;
+        }
+        body["apiVersion"] = json!(self.setting.api);
+        body["kind"] = json!(key.kind.as_str());
+        self.apply(key, Some(seen), Part::Status, body, digest);
+        true
+    }
+
+    fn apply(&mut self, key: &ObjectKey, seen: Option<&Seen>, part: Part, mut body: Value, digest: Digest) {
+        body["metadata"]["name"] = json!(key.name);
+        body["metadata"]["namespace"] = json!(key.namespace.as_str());
+        let over = seen.map(|s| s.resource_version.clone());
+        self.effects.push(Effect::Apply(Apply { key: key.clone(), part, body, digest, over }));
+    }
+
+    fn tell(&mut self, about: &ObjectKey, seen: &Seen, warning: bool, reason: &str, message: String) {
+        let (about, uid, reason) = (about.clone(), seen.uid.clone(), reason.to_owned());
+        self.effects.push(Effect::Tell(Note { about, uid, warning, reason, message }));
+    }
+}
+
+/// Whether a condition says something that the object's does not.
+fn differs(seen: &Seen, condition: &Condition) -> bool {
+    let same = |c: &Condition| {
+        (&c.kind, &c.status, &c.reason) == (&condition.kind, &condition.status, &condition.reason)
+    };
+    !seen.conditions.iter().any(same)
+}
+
+fn foreign(key: &ObjectKey, writers: &[String]) -> String {
+    let writers = if writers.is_empty() { "others".to_owned() } else { writers.join(", ") };
+    format!("{key} was made by {writers}; it is not taken over: remove or rename it")
+}
+
+fn taken_message(taken: &[IpAddr]) -> String {
+    let taken: Vec<String> = taken.iter().map(ToString::to_string).collect();
+    format!("the address {} is another Service's now; clients get a new one", taken.join(", "))
+}
+
+fn show(families: &[IpFamily]) -> String {
+    families.iter().map(|f| f.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests;

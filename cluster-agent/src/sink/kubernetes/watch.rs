@@ -1,0 +1,85 @@
+//! The reflectors: what the API server holds of the sink's kinds, reduced at the door.
+
+use super::api::Resources;
+use super::seen::{Kind, ObjectKey, Seen, service_of};
+use crate::desired::{MANAGED_BY, MANAGER, SLICE_MANAGER};
+use futures::StreamExt;
+use kube::api::DynamicObject;
+use kube::runtime::{WatchStreamExt, watcher};
+use sealane_core::name::{Namespace, ServiceKey};
+use serde_json::Value;
+use std::pin::pin;
+use tokio::sync::mpsc;
+
+/// How many events may wait for the sink: a watch that is ahead by more waits.
+pub(super) const EVENTS: usize = 256;
+/// How long one watch lasts: an API server that went silent is noticed soon after.
+const WATCH_S: u32 = 50;
+
+/// An object as it is, with the service that it is about.
+pub(super) type Found = (ObjectKey, ServiceKey, Seen);
+
+/// What a watch says.
+#[derive(Debug)]
+pub(super) enum WatchEvent {
+    /// These are all objects of the kind.
+    Listed(Kind, Vec<Found>),
+    /// One is so now.
+    Put(Box<Found>),
+    /// One is gone.
+    Gone(ObjectKey),
+    /// The kind can not be read now.
+    Unavailable(Kind, String),
+}
+
+/// Watches one kind until nobody listens.
+pub(super) async fn watch(resources: Resources, kind: Kind, events: mpsc::Sender<WatchEvent>) {
+    let config = watcher::Config::default().timeout(WATCH_S);
+    let config = match kind {
+        Kind::Import | Kind::Export => config,
+        Kind::Service => config.labels(&format!("{MANAGED_BY}={MANAGER}")),
+        Kind::Slice => config.labels(&format!("{SLICE_MANAGER}={MANAGER}")),
+    };
+    let mut stream = pin!(watcher(resources.all(kind), config).default_backoff());
+    let mut listed = Vec::new();
+    while let Some(event) = stream.next().await {
+        let event = match event {
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                None
+            }
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.extend(reduce(kind, object));
+                None
+            }
+            Ok(watcher::Event::InitDone) => Some(WatchEvent::Listed(kind, std::mem::take(&mut listed))),
+            Ok(watcher::Event::Apply(object)) => {
+                reduce(kind, object).map(|found| WatchEvent::Put(Box::new(found)))
+            }
+            Ok(watcher::Event::Delete(object)) => key_of(kind, &object).map(WatchEvent::Gone),
+            Err(error) => Some(WatchEvent::Unavailable(kind, error.to_string())),
+        };
+        if let Some(event) = event
+            && events.send(event).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// An object, reduced; `None` for one that is about no service.
+pub(super) fn reduce(kind: Kind, object: DynamicObject) -> Option<Found> {
+    let key = key_of(kind, &object)?;
+    let DynamicObject { metadata, mut data, .. } = object;
+    let service = service_of(kind, &metadata)?;
+    // The reduction projects the whole object; the fields' owners themselves are no part of it.
+    let mut bare = metadata.clone();
+    bare.managed_fields = None;
+    data["metadata"] = serde_json::to_value(bare).unwrap_or(Value::Null);
+    Some((key, service, Seen::of(kind, &metadata, &data)))
+}
+
+fn key_of(kind: Kind, object: &DynamicObject) -> Option<ObjectKey> {
+    let namespace = Namespace::parse(object.metadata.namespace.as_deref()?).ok()?;
+    Some(ObjectKey { kind, namespace, name: object.metadata.name.clone()? })
+}
