@@ -18,6 +18,7 @@ mod product;
 mod progress;
 mod space;
 mod state;
+mod trial;
 mod up;
 mod volumes;
 
@@ -35,6 +36,7 @@ use std::process::Command;
 
 pub use product::Product;
 pub use state::{Place, STATE};
+pub use trial::{in_clusters, two};
 
 /// Clusters that run.
 #[derive(Debug, Clone)]
@@ -54,13 +56,22 @@ impl Environment {
         Self::begin(place, plans, None, Progress::begin()).await
     }
 
+    /// The same, for Sealane to be installed into: with its image, its namespace and its CRDs, which CoreDNS looks for when it
+    /// starts.
+    ///
+    /// # Errors
+    /// As [`Environment::up`].
+    pub async fn prepared(place: Place, plans: &[Plan], product: &Product) -> Result<Self> {
+        Self::begin(place, plans, Some(product), Progress::begin()).await
+    }
+
     /// The same, and installs Sealane. Where that fails the clusters are left running, for people to look at: call [`down`]
     /// in the end.
     ///
     /// # Errors
     /// As [`Environment::up`], and when Sealane does not become ready.
     pub async fn up_with(place: Place, plans: &[Plan], product: &Product) -> Result<Self> {
-        let environment = Self::begin(place, plans, Some(product), Progress::begin()).await?;
+        let environment = Self::prepared(place, plans, product).await?;
         environment.install(product).await.context("the clusters run, Sealane in them does not")?;
         Ok(environment)
     }
@@ -144,6 +155,17 @@ impl Environment {
         command.env("CONTAINERD_ADDRESS", config::SOCKET).env("CONTAINERD_NAMESPACE", "k8s.io");
         command.stdin(std::process::Stdio::inherit());
         Ok(command)
+    }
+
+    /// What a command prints in a cluster's node.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub async fn node(&self, cluster: &str, words: &[&str]) -> Result<String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut command = self.node_command(cluster, &words)?;
+        command.stdin(std::process::Stdio::null());
+        run(&mut command.into(), QUICK).await
     }
 
     /// What kubectl prints, in the context of a cluster.

@@ -13,9 +13,15 @@ mod east;
 mod enter;
 #[path = "kubernetes/federated.rs"]
 mod federated;
+#[path = "kubernetes/installed.rs"]
+mod installed;
 #[path = "kubernetes/sink.rs"]
 mod sink;
+#[path = "kubernetes/snapshot.rs"]
+mod snapshot;
 #[path = "kubernetes/source.rs"]
 mod source;
 #[path = "kubernetes/uninstall.rs"]
 mod uninstall;
+#[path = "kubernetes/values.rs"]
+mod values;

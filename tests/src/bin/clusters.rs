@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use sealane_tests::charts::CHARTS;
+use sealane_tests::charts::{CHARTS, NAMESPACE};
 use sealane_tests::clusters::layout::{MOST, Topology, plan};
 use sealane_tests::clusters::{self, Environment, Place, Product};
 use sealane_tests::tools;
@@ -198,7 +198,7 @@ async fn status() -> Result<ExitCode> {
     for plan in environment.plans() {
         let nodes = ["get", "--raw", "/readyz"];
         let state = match environment.kubectl(&plan.name, &nodes).await {
-            Ok(_) => "ready".to_owned(),
+            Ok(_) => format!("ready{}", workloads(&environment, &plan.name).await?),
             Err(error) => {
                 all = false;
                 format!("not ready: {error:#}")
@@ -208,6 +208,13 @@ async fn status() -> Result<ExitCode> {
     }
     println!("kubeconfig {}", environment.kubeconfig().display());
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many pods of Sealane are ready, of how many.
+async fn workloads(environment: &Environment, cluster: &str) -> Result<String> {
+    let each = "jsonpath={range .items[*]}, {.metadata.name} {.status.readyReplicas}/{.spec.replicas}{end}";
+    let words = ["get", "statefulsets", "--namespace", NAMESPACE, "--output", each];
+    Ok(environment.kubectl(cluster, &words).await?.replace(" /", " 0/"))
 }
 
 #[cfg(test)]

@@ -126,20 +126,35 @@ impl Environment {
     /// When they do not become so.
     pub async fn join(&self, federation: &str, plan: &Plan, product: &Product) -> Result<()> {
         let cluster = &plan.name;
-        let token = self.sealane(federation, &["token", "create", "--cluster", cluster]).await?;
-        let file = self.place.cluster(cluster).join("join.token");
-        write_secret(&file, &token)?;
-        let from = format!("--from-file=token={}", file.display());
-        let words =
-            ["--namespace", NAMESPACE, "create", "secret", "generic", "sealane-join-token", from.as_str()];
-        let created = self.kubectl(cluster, &words).await;
-        std::fs::remove_file(&file).context("the token is still there")?;
-        created?;
+        self.invite(federation, cluster).await?;
         self.release("install", plan, CLUSTER, &values::cluster(plan), product).await?;
         self.say(cluster, "the agent is installed, it joins");
         self.rolled_out(cluster, "statefulset/sealane-agent").await?;
         self.say(cluster, "the agent is ready");
         Ok(())
+    }
+
+    /// Makes a join token at the federation, and hands it over to a cluster as the Secret that its agent reads.
+    ///
+    /// # Errors
+    /// When the federation gives none, or the cluster has one.
+    pub async fn invite(&self, federation: &str, cluster: &str) -> Result<()> {
+        let token = self.sealane(federation, &["token", "create", "--cluster", cluster]).await?;
+        self.secret(cluster, "sealane-join-token", &token).await
+    }
+
+    /// Makes a Secret with a token, as people do: from a file.
+    ///
+    /// # Errors
+    /// When there is one of that name.
+    pub async fn secret(&self, cluster: &str, name: &str, token: &str) -> Result<()> {
+        let file = self.place.cluster(cluster).join(name);
+        write_secret(&file, token)?;
+        let from = format!("--from-file=token={}", file.display());
+        let words = ["--namespace", NAMESPACE, "create", "secret", "generic", name, from.as_str()];
+        let created = self.kubectl(cluster, &words).await;
+        std::fs::remove_file(&file).context("the token is still there")?;
+        created.map(drop)
     }
 
     /// What `sealane` says to these arguments, run where the federation's administrator is: in its first server.
@@ -193,7 +208,7 @@ impl Environment {
 /// A file that only its owner reads.
 fn write_secret(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
-    ensure!(!text.trim().is_empty(), "the federation gave no token");
+    ensure!(!text.trim().is_empty(), "there is no token");
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).context("can not keep the token")
 }

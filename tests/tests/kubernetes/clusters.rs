@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a pod may take to run on a busy machine.
-const POD: Duration = Duration::from_secs(90);
+pub(crate) const POD: Duration = Duration::from_secs(90);
 
 #[test]
 fn pods_of_two_clusters_reach_each_other_and_leave_nothing_behind() {
@@ -87,7 +87,7 @@ async fn outage(environment: &Environment) -> Result<()> {
     answers(environment, "west", &address, "east").await
 }
 
-async fn answers(environment: &Environment, from: &str, address: &str, who: &str) -> Result<()> {
+pub(crate) async fn answers(environment: &Environment, from: &str, address: &str, who: &str) -> Result<()> {
     let what = format!("{address} answers a pod of {from}");
     let ask = ["nc", "-w", "3", address, "42"];
     until_true(&what, PATIENCE, async || {
@@ -99,7 +99,7 @@ async fn answers(environment: &Environment, from: &str, address: &str, who: &str
     .map(|_| ())
 }
 
-async fn exec(environment: &Environment, cluster: &str, words: &[&str]) -> Result<String> {
+pub(crate) async fn exec(environment: &Environment, cluster: &str, words: &[&str]) -> Result<String> {
     let mut arguments = vec!["exec", "--namespace=shop", "client", "--"];
     arguments.extend_from_slice(words);
     environment.kubectl(cluster, &arguments).await
@@ -110,7 +110,7 @@ async fn field(environment: &Environment, cluster: &str, object: &str, path: &st
     environment.kubectl(cluster, &["get", "--namespace=shop", object, "--output", &path]).await
 }
 
-fn objects(cluster: &str) -> Value {
+pub(crate) fn objects(cluster: &str) -> Value {
     let pod = |name: &str, image: &str, args: &[&str]| {
         json!({
             "apiVersion": "v1", "kind": "Pod",

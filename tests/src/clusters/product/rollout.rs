@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 /// How long a workload may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// After so many restarts of a container nobody waits any longer.
-const RESTARTS: u64 = 4;
+const RESTARTS: u64 = 3;
 /// How much of each container's log is shown.
-const LINES: &str = "--tail=15";
+const LINES: &str = "--tail=25";
 
 impl Environment {
     /// Waits until all pods of a workload of `sealane-system`, such as `statefulset/sealane-agent`, are ready.
@@ -44,7 +44,25 @@ impl Environment {
         }
     }
 
-    /// What is known of pods that are not ready: what they wait for, their events, the end of their logs.
+    /// What the pods of Sealane say last in every cluster, for whoever has to find out why a test failed.
+    pub(in super::super) async fn last_words(&self) -> String {
+        let mut text = String::new();
+        for plan in self.plans() {
+            let _ = writeln!(text, "==== {}", plan.name);
+            match self.json(&plan.name, &["get", "pods"]).await {
+                Ok(list) => {
+                    let pods = pods::of(&list);
+                    text.push_str(&self.diagnosis(&plan.name, &pods.iter().collect::<Vec<_>>()).await);
+                }
+                Err(error) => {
+                    let _ = writeln!(text, "its pods can not be read: {error:#}");
+                }
+            }
+        }
+        text
+    }
+
+    /// What is known of pods: what they wait for, their events, the end of their logs.
     async fn diagnosis(&self, cluster: &str, waiting: &[&Pod]) -> String {
         let mut text = String::new();
         let events = match self.json(cluster, &["get", "events"]).await {

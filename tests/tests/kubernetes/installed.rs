@@ -1,0 +1,95 @@
+//! Sealane in two clusters, installed by its charts as its documentation says: it comes up, a Service of one cluster is
+//! reached from pods of the other, and an uninstall leaves the clusters as they were.
+
+use crate::clusters::{POD, objects};
+use crate::snapshot::Snapshot;
+use crate::values::{Site, every_file};
+use anyhow::{Context, Result, ensure};
+use sealane::local::wait::until_true;
+use sealane_tests::PATIENCE;
+use sealane_tests::charts::NAMESPACE;
+use sealane_tests::clusters::{Environment, Product, in_clusters, two};
+use serde_json::{Value, json};
+
+#[test]
+fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing() {
+    in_clusters(
+        "an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing",
+        async |place| {
+            let product = Product::of_this_build().await?;
+            let environment = Environment::prepared(place, &two(), &product).await?;
+            furnish(&environment).await?;
+            let (east, west) =
+                tokio::try_join!(Snapshot::of(&environment, "east"), Snapshot::of(&environment, "west"))?;
+            environment.install(&product).await?;
+            alive(&environment).await?;
+            crash(&environment, "east").await?;
+            let site = |cluster| Site { environment: &environment, cluster };
+            tokio::try_join!(
+                site("east").uninstall(&["sealane-cluster", "sealane-federation"]),
+                site("west").uninstall(&["sealane-cluster"]),
+            )?;
+            tokio::try_join!(east.returned(&environment, "east"), west.returned(&environment, "west"))?;
+            every_file(&environment).await?;
+            tokio::try_join!(east.returned(&environment, "east"), west.returned(&environment, "west"))?;
+            Ok(())
+        },
+    );
+}
+
+/// What people have in their clusters: an application, its export, and who calls it.
+async fn furnish(environment: &Environment) -> Result<()> {
+    for cluster in ["east", "west"] {
+        environment.apply(cluster, &objects(cluster).to_string()).await?;
+    }
+    environment.apply("east", &export().to_string()).await?;
+    for cluster in ["east", "west"] {
+        let wait =
+            ["wait", "--namespace=shop", "--for=condition=Ready", "pod/echo", "pod/client", "--timeout=55s"];
+        until_true("the pods run", POD, async || environment.kubectl(cluster, &wait).await.map(|_| true))
+            .await?;
+    }
+    Ok(())
+}
+
+fn export() -> Value {
+    json!({
+        "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport",
+        "metadata": {"name": "echo", "namespace": "shop"},
+    })
+}
+
+/// The federation's own view: both clusters are there, and one exports.
+async fn alive(environment: &Environment) -> Result<()> {
+    until_true("both clusters are alive", PATIENCE, async || {
+        let status = environment.sealane("east", &["clusters", "--output=json"]).await?;
+        let status: Value = serde_json::from_str(&status)?;
+        let rows = status["clusters"].as_array().context("no clusters")?;
+        let found: Vec<Value> =
+            rows.iter().map(|row| json!([row["name"], row["standing"], row["exports"]])).collect();
+        ensure!(found == [json!(["east", "live", 1]), json!(["west", "live", 0])], "{found:?}");
+        Ok(true)
+    })
+    .await
+    .map(drop)
+}
+
+/// Lets the agent of a cluster crash again and again, from now on.
+async fn crash(environment: &Environment, cluster: &str) -> Result<()> {
+    let chart = sealane_tests::charts::path("sealane-cluster").display().to_string();
+    let words = [
+        "upgrade",
+        "sealane-cluster",
+        &chart,
+        "--reuse-values",
+        "--set=agent.extraArgs={--no-such-argument}",
+    ];
+    environment.helm(cluster, &words).await?;
+    let restarts = "--output=jsonpath={.status.containerStatuses[0].restartCount}";
+    until_true("the agent crashes", POD, async || {
+        let get = ["get", "pod", "sealane-agent-0", "--namespace", NAMESPACE, restarts];
+        Ok(environment.kubectl(cluster, &get).await?.parse::<u32>().context("no number")? > 0)
+    })
+    .await
+    .map(drop)
+}
