@@ -1,7 +1,7 @@
 //! Sealane in two clusters, installed by its charts as its documentation says: it comes up, a Service of one cluster is
 //! reached from pods of the other, and an uninstall leaves the clusters as they were.
 
-use crate::clusters::{POD, objects};
+use crate::clusters::{POD, answers, exec, objects};
 use crate::snapshot::Snapshot;
 use crate::values::{Site, every_file};
 use anyhow::{Context, Result, ensure};
@@ -10,6 +10,10 @@ use sealane_tests::PATIENCE;
 use sealane_tests::charts::NAMESPACE;
 use sealane_tests::clusters::{Environment, Product, in_clusters, two};
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// CoreDNS looks for new kinds now and then.
+const NAMES: Duration = Duration::from_secs(60);
 
 #[test]
 fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing() {
@@ -23,6 +27,7 @@ fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing()
                 tokio::try_join!(Snapshot::of(&environment, "east"), Snapshot::of(&environment, "west"))?;
             environment.install(&product).await?;
             alive(&environment).await?;
+            reached(&environment).await?;
             crash(&environment, "east").await?;
             let site = |cluster| Site { environment: &environment, cluster };
             tokio::try_join!(
@@ -72,6 +77,25 @@ async fn alive(environment: &Environment) -> Result<()> {
     })
     .await
     .map(drop)
+}
+
+/// A real pod of west calls a real pod of east by its clusterset name, without a proxy.
+async fn reached(environment: &Environment) -> Result<()> {
+    let ready = ["wait", "--namespace=shop", "--for=condition=Ready", "serviceimport/echo", "--timeout=10s"];
+    until_true("west imports", PATIENCE, async || environment.kubectl("west", &ready).await.map(|_| true))
+        .await?;
+    let ready = ["wait", "--namespace=shop", "--for=condition=Ready", "serviceexport/echo", "--timeout=10s"];
+    environment.kubectl("east", &ready).await?;
+    let name = "echo.shop.svc.clusterset.local";
+    until_true("its name is known", NAMES, async || {
+        let said = exec(environment, "west", &["nslookup", name]).await?;
+        ensure!(said.contains("Name:"), "{said}");
+        Ok(true)
+    })
+    .await?;
+    // The name that is of the cluster alone leads to its own pod.
+    answers(environment, "west", "echo.shop.svc.cluster.local", "west").await?;
+    answers(environment, "west", name, "east").await
 }
 
 /// Lets the agent of a cluster crash again and again, from now on.
