@@ -95,7 +95,31 @@ async fn reached(environment: &Environment) -> Result<()> {
     .await?;
     // The name that is of the cluster alone leads to its own pod.
     answers(environment, "west", "echo.shop.svc.cluster.local", "west").await?;
-    answers(environment, "west", name, "east").await
+    answers(environment, "west", name, "east").await?;
+    for cluster in ["east", "west"] {
+        named(environment, cluster, name).await?;
+    }
+    Ok(())
+}
+
+/// Sealane's own DNS says the addresses of the import, at each address of its Service.
+async fn named(environment: &Environment, cluster: &str, name: &str) -> Result<()> {
+    let get = |namespace: &'static str, object: &'static str, path: &'static str| async move {
+        let words = ["get", "--namespace", namespace, object, "--output", path];
+        environment.kubectl(cluster, &words).await
+    };
+    let servers = get(NAMESPACE, "service/sealane-dns", "jsonpath={.spec.clusterIPs[*]}").await?;
+    let import = get("shop", "serviceimport/echo", "jsonpath={.spec.ips[0]}").await?;
+    let families = if cluster == "east" { 2 } else { 1 };
+    ensure!(servers.split(' ').count() == families, "sealane-dns of {cluster} has {servers}");
+    for server in servers.split(' ') {
+        let at = format!("@{server}");
+        for transport in ["+notcp", "+tcp"] {
+            let said = exec(environment, cluster, &["dig", "+short", transport, &at, name, "A"]).await?;
+            ensure!(said.trim() == import, "{server} of {cluster} says {said:?}, the import {import}");
+        }
+    }
+    Ok(())
 }
 
 /// Lets the agent of a cluster crash again and again, from now on.
