@@ -28,6 +28,8 @@ fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing()
             environment.install(&product).await?;
             alive(&environment).await?;
             reached(&environment).await?;
+            // A cluster leaves as people are told to let it leave; the other one as badly as it can.
+            environment.sealane("east", &["cluster", "remove", "west"]).await?;
             crash(&environment, "east").await?;
             let site = |cluster| Site { environment: &environment, cluster };
             tokio::try_join!(
