@@ -13,8 +13,18 @@ mod east;
 mod enter;
 #[path = "kubernetes/federated.rs"]
 mod federated;
+#[path = "kubernetes/history.rs"]
+mod history;
 #[path = "kubernetes/installed.rs"]
 mod installed;
+#[path = "kubernetes/member.rs"]
+mod member;
+#[path = "kubernetes/outage.rs"]
+mod outage;
+#[path = "kubernetes/pressure.rs"]
+mod pressure;
+#[path = "kubernetes/rights.rs"]
+mod rights;
 #[path = "kubernetes/sink.rs"]
 mod sink;
 #[path = "kubernetes/snapshot.rs"]
