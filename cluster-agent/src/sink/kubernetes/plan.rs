@@ -267,10 +267,12 @@ impl Planner<'_> {
             }
         };
         let (places, _) = places(self.sources, outbound, &self.setting.cluster);
+        let scene = self.scene;
+        // Who has a newer view decides which slices there are, too.
+        let newer = scene.of(Kind::Slice).any(|(_, seen)| seen.revision > self.setting.revision);
         for slice in slices(outbound, &places, derived) {
             let key = self.key(Kind::Slice, &slice.name);
-            let scene = self.scene;
-            if self.learnt.foreign.contains_key(&key) {
+            if self.learnt.foreign.contains_key(&key) || (newer && !scene.objects.contains_key(&key)) {
                 continue;
             }
             let body = json!({

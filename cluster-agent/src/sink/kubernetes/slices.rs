@@ -160,6 +160,7 @@ fn chunks<'a>(places: &[&'a Place]) -> Vec<(String, Vec<&'a Place>)> {
 /// Whether kube-proxy may use a slice is not in its name: what is chosen later is the same slice with one more label.
 fn name(outbound: &Outbound, group: &Group, number: &str) -> String {
     let ports: Vec<String> = group.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
-    let apart = [group.family.as_str(), &ports.join(","), number].join("/");
+    let chosen = if group.chosen { "chosen" } else { "known" };
+    let apart = [group.family.as_str(), &ports.join(","), chosen, number].join("/");
     slice_name(&outbound.import.service, &group.cluster, &apart)
 }

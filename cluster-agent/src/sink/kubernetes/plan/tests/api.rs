@@ -3,6 +3,7 @@
 use super::super::*;
 use crate::sink::kubernetes::observed::Observed;
 use crate::sink::kubernetes::seen::service_of;
+use crate::sink::kubernetes::slices::KUBE_PROXY;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 #[derive(Default)]
@@ -62,6 +63,10 @@ impl Api {
         let before = self.objects.get(&key);
         let version = before.map(|b| b["metadata"]["resourceVersion"].as_str().unwrap().to_owned());
         assert_eq!(version, over, "{key} is made once, and changed as it was seen");
+        if let Some(before) = before.filter(|_| key.kind == Kind::Slice) {
+            let label = |object: &Value| object["metadata"]["labels"][KUBE_PROXY].clone();
+            assert_eq!(label(before), label(&body), "kube-proxy would not notice");
+        }
         let mut object = before.cloned().unwrap_or_else(|| json!({}));
         if let Some(former) = self.owned.get(&(key.clone(), part)) {
             disown(&mut object, former);
