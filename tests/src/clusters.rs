@@ -28,9 +28,11 @@ use cgroup::Groups;
 use command::{QUICK, run};
 use layout::Plan;
 use progress::Progress;
+use rustix::thread::LinkNameSpaceType;
 use state::{Record, Running};
 use std::ffi::OsString;
 use std::io::{Seek, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -143,6 +145,16 @@ impl Environment {
         command.arg(format!("--net={}", self.place.hub().display())).arg("--").arg(program);
         command.env("KUBECONFIG", self.kubeconfig()).env("PATH", path()?);
         Ok(command)
+    }
+
+    /// Takes the calling thread, and what it starts, to where the API servers are reached; it stays there.
+    ///
+    /// # Errors
+    /// Without root, or when the network is gone.
+    pub fn enter(&self) -> Result<()> {
+        let hub = std::fs::File::open(self.place.hub()).context("the clusters' network is gone")?;
+        rustix::thread::move_into_link_name_space(hub.as_fd(), Some(LinkNameSpaceType::Network))
+            .context("can not enter the clusters' network")
     }
 
     /// A command in a cluster's node: it sees the node's processes, mounts and network.

@@ -11,6 +11,7 @@ pub mod flood;
 pub mod forge;
 pub mod impostor;
 pub mod kubernetes;
+pub mod nslookup;
 pub mod oci;
 pub mod power;
 pub mod shim;
