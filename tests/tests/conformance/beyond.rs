@@ -4,12 +4,14 @@ use super::cluster::{Cluster, Kind};
 use super::names::name;
 use super::objects::{self, HELLO, PORT};
 use super::stage::{Stage, absent, condition_is, imported, pod, pods};
-use super::traffic::{answers, answers_in, ask};
-use super::wait::{SOON, STILL, in_a_row, throughout, within};
+use super::traffic::{answers, answers_in, ask, request};
+use super::wait::{SLICES, SOON, STILL, in_a_row, throughout, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use std::cell::Cell;
 use std::collections::BTreeSet;
+
+/// How many requests are many.
+const MANY: u32 = 30;
 
 /// `kubectl wait` sees exports and imports become ready, and an export that changed.
 pub(crate) async fn x1_kubectl_waits_for_ready(stage: &Stage) -> Result<()> {
@@ -81,30 +83,25 @@ pub(crate) async fn x4_a_conflict_changes_no_traffic(stage: &Stage) -> Result<()
     stage.both("Conflict", "False", "NoConflicts").await?;
     answers_in(stage.east(), PORT, &first).await?;
     answers_in(stage.west(), PORT, &second).await?;
-    let spec = async || stage.west().get(Kind::ServiceImport, HELLO).await.map(|i| i["spec"].clone());
-    let before = spec().await?;
-    let answered = Cell::new(0);
-    let undisturbed = async |what: &str| {
-        throughout(what, STILL, async || {
-            // What did not end in time was a slow machine: a connection is given up sooner.
-            if let Ok(said) = ask(stage.west(), PORT).await {
-                ensure!(said.trim() == format!("pod ip {second}"), "{said:?} was said");
-                answered.set(answered.get() + 1);
-            }
-            ensure!(spec().await? == before, "the import changed");
-            Ok(())
-        })
-        .await?;
-        ensure!(answered.take() > 3, "too few answers {what}");
-        Ok(())
-    };
+    let before = stage.west().get(Kind::ServiceImport, HELLO).await?["spec"].clone();
     let other = json!({"spec": {"sessionAffinity": "None", "sessionAffinityConfig": null}});
-    stage.west().patch(Kind::Service, HELLO, &other).await?;
-    undisturbed("while a conflict appears").await?;
-    stage.both("Conflict", "True", "SessionAffinityConflict").await?;
-    stage.west().patch(Kind::Service, HELLO, &affine()).await?;
-    undisturbed("while it disappears").await?;
-    stage.both("Conflict", "False", "NoConflicts").await
+    for (patch, status, reason) in
+        [(other, "True", "SessionAffinityConflict"), (affine(), "False", "NoConflicts")]
+    {
+        let turn = async {
+            stage.west().patch(Kind::Service, HELLO, &patch).await?;
+            stage.both("Conflict", status, reason).await
+        };
+        let (answered, turned) = tokio::join!(who(stage.west(), MANY), turn);
+        turned?;
+        ensure!(
+            answered? == BTreeSet::from([second.clone()]),
+            "others answered while Conflict became {status}"
+        );
+        let after = stage.west().get(Kind::ServiceImport, HELLO).await?["spec"].clone();
+        ensure!(after == before, "the import changed with Conflict {status}: {after}");
+    }
+    Ok(())
 }
 
 /// What makes clients stay with one pod.
@@ -114,15 +111,14 @@ fn affine() -> Value {
     json!({ "spec": serde_json::Map::from_iter(fields) })
 }
 
-/// Who answers that many requests.
+/// Who answers that many requests, one after the other. None may be without an answer.
 async fn who(cluster: &Cluster, requests: u32) -> Result<BTreeSet<String>> {
-    let mut who = BTreeSet::new();
-    for _ in 0..requests {
-        let said = ask(cluster, PORT).await?;
-        let address = said.trim().strip_prefix("pod ip ").with_context(|| format!("{said:?}"))?;
-        who.insert(address.to_owned());
-    }
-    Ok(who)
+    let ask = request(&name(cluster, "clusterset.local"), PORT);
+    let script = format!("for i in $(seq {requests}); do {ask} || echo; sleep 0.1; done");
+    let said = cluster.shell_for(&script, SLICES).await?;
+    let answers: Vec<&str> = said.lines().map(str::trim).filter_map(|l| l.strip_prefix("pod ip ")).collect();
+    ensure!(answers.len() == requests as usize, "{} answers to {requests} requests: {said:?}", answers.len());
+    Ok(answers.into_iter().map(str::to_owned).collect())
 }
 
 /// Client affinity takes effect: without it all pods answer a client, with it one.
@@ -132,15 +128,15 @@ pub(crate) async fn x5_client_affinity_takes_effect(stage: &Stage) -> Result<()>
     pods(stage.east(), 2).await?;
     stage.export().await?;
     let west = stage.west();
-    in_a_row("both pods answer", 1, async || {
-        let answered = who(west, 20).await?;
+    within("both pods answer", SLICES, async || {
+        let answered = who(west, MANY).await?;
         ensure!(answered.len() == 2, "{answered:?}");
         Ok(())
     })
     .await?;
     stage.east().patch(Kind::Service, HELLO, &affine()).await?;
-    in_a_row("one pod answers", 1, async || {
-        let answered = who(west, 20).await?;
+    within("one pod answers", SLICES, async || {
+        let answered = who(west, MANY).await?;
         ensure!(answered.len() == 1, "{answered:?}");
         Ok(())
     })

@@ -148,12 +148,17 @@ impl Cluster {
 
     /// What a shell in the requesting pod prints, whatever becomes of its commands.
     pub(crate) async fn shell(&self, script: &str) -> Result<String> {
+        self.shell_for(script, EXEC).await
+    }
+
+    /// The same, of a script that may take this long.
+    pub(crate) async fn shell_for(&self, script: &str, limit: Duration) -> Result<String> {
         let command = self.environment.command("kubectl")?;
         let mut command = tokio::process::Command::from(command);
         command.args(["--context", &self.name, "--namespace", &self.namespace]);
         command.args(["exec", REQUEST, "--", "sh", "-c", script]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let output = tokio::time::timeout(EXEC, command.output()).await;
+        let output = tokio::time::timeout(limit, command.output()).await;
         let output = output.with_context(|| format!("`{script}` in {} took too long", self.name))??;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
