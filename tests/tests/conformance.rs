@@ -6,6 +6,8 @@
 mod beyond;
 #[path = "conformance/cluster.rs"]
 mod cluster;
+#[path = "conformance/families.rs"]
+mod families;
 #[path = "conformance/fields.rs"]
 mod fields;
 #[path = "conformance/lifecycle.rs"]
@@ -43,7 +45,7 @@ macro_rules! specs {
 }
 
 /// All of them; those that take long first.
-const SPECS: [(&str, Act); 36] = specs![
+const SPECS: [(&str, Act); 38] = specs![
     lifecycle::r14_unexported_is_inaccessible,
     traffic::o11_only_the_exporter_answers,
     traffic::o12_a_port_of_the_same_name_goes_to_its_cluster,
@@ -80,6 +82,8 @@ const SPECS: [(&str, Act); 36] = specs![
     beyond::x7_udp_is_answered,
     beyond::x8_the_own_pods_come_first,
     beyond::x9_an_address_stays,
+    families::x10_a_family_of_some_is_a_conflict,
+    families::x11_a_family_that_is_not_supported,
 ];
 
 fn main() -> ExitCode {
