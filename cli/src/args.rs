@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::app::AppArgs;
+use crate::commands::add::AddArgs;
 use crate::commands::token::TokenCommand;
 use crate::demo::DemoArgs;
 use crate::exit;
@@ -117,6 +118,12 @@ pub struct ServiceFrom {
 /// `sealane cluster`.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
+    /// Let a cluster join by tokens of its own issuer, whenever it wants: there is no secret to copy.
+    ///
+    /// Prints what its agent has to know, as values for the chart sealane-cluster. For a cluster that was added, it changes
+    /// the issuer and the subject. Taken back by `sealane cluster remove`.
+    #[command(after_help = crate::commands::add::HELP)]
+    Add(AddArgs),
     /// Confirm that clusters which fell silent all at once are gone indeed, so that their leases lapse.
     #[command(
         after_help = "When more than half of all leases would lapse within one time to live, the servers suspect \
@@ -125,7 +132,9 @@ pub enum ClusterCommand {
     )]
     ConfirmLapses,
     /// Revoke a cluster's membership: its streams end, its exports and its trust leave every view.
-    #[command(after_help = "A name may join again with a new token; the old certificates stay refused.")]
+    #[command(
+        after_help = "A name may join again with a new token, or when it is added again; the old certificates stay refused."
+    )]
     Remove {
         /// The cluster.
         name: ClusterName,
@@ -135,6 +144,11 @@ pub enum ClusterCommand {
 /// `sealane server`.
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
+    /// Let the federation use what the newest version brought, once every server runs it.
+    #[command(
+        after_help = "Every server is asked first. Until then a server may go back to the older version; afterwards none can."
+    )]
+    RaiseVersion,
     /// Take a server out of the federation. Stop it first, and never start it again.
     Remove {
         /// Its id, as `sealane status` shows it.

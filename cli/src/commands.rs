@@ -1,5 +1,6 @@
 //! The operator's commands, one subject a file.
 
+pub mod add;
 pub mod admin;
 pub mod clusters;
 pub mod confirm;

@@ -42,7 +42,9 @@ async fn administer(global: GlobalArgs, command: Command) -> Result<()> {
         Command::Cluster(ClusterCommand::Remove { name }) => {
             commands::remove::cluster(&context, &name, format).await
         }
+        Command::Cluster(ClusterCommand::Add(args)) => commands::add::run(&context, args, format).await,
         Command::Cluster(ClusterCommand::ConfirmLapses) => commands::confirm::lapses(&context, format).await,
+        Command::Server(ServerCommand::RaiseVersion) => commands::confirm::version(&context, format).await,
         Command::Server(ServerCommand::Remove { id }) => commands::remove::server(&context, id, format).await,
         command => {
             let client = StatusClient::new(context)?.consistent(global.consistent);

@@ -13,7 +13,7 @@ use crate::ca::Ca;
 use crate::catalog::Own;
 use crate::config::{ConfigService, PROBES};
 use crate::dns;
-use crate::enroll;
+use crate::enroll::{self, Projected, Ticket};
 use crate::identity::{
     Claim, Grants, IdentityService, await_agent, make_workload_token, write_workload_token,
 };
@@ -35,7 +35,7 @@ use addressing::Addressing;
 use anyhow::{Context, bail};
 use place::Place;
 use sealane_core::identity::InstanceId;
-use sealane_core::name::NetworkName;
+use sealane_core::name::{ClusterUid, NetworkName};
 use sealane_proto::agent::v1::config_server::ConfigServer;
 use sealane_proto::agent::v1::identity_server::IdentityServer;
 use sealane_trust::acceptor::{self, Acceptor, Limits};
@@ -116,6 +116,8 @@ async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
 
 /// Who the agent is: what joining brought, and the cluster's root.
 struct Begun {
+    /// Which Kubernetes cluster this is.
+    uid: Option<ClusterUid>,
     vault: Vault,
     credentials: Credentials,
     ca: Ca,
@@ -123,12 +125,13 @@ struct Begun {
 
 impl Begun {
     async fn reach(state: &StateDir, args: &RunArgs, place: &Place) -> anyhow::Result<Self> {
-        let vault = place.vault(state);
-        let credentials = credentials(&vault, state, args, place).await?;
+        let (vault, uid) = (place.vault(state), place.uid().await);
+        let projected = args.projected.projected(uid.clone());
+        let credentials = credentials(&vault, state, (args, projected), place).await?;
         let domain = &credentials.membership.trust_domain;
         let ca = patiently("can not read or make the cluster's root yet", async || vault.ca(domain).await);
         let ca = ca.await?;
-        Ok(Begun { vault, credentials, ca })
+        Ok(Begun { uid, vault, credentials, ca })
     }
 }
 
@@ -194,10 +197,19 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 async fn credentials(
     vault: &Vault,
     state: &StateDir,
-    args: &RunArgs,
+    (args, projected): (&RunArgs, Option<Projected>),
     place: &Place,
 ) -> anyhow::Result<Credentials> {
     if let Some(kept) = kept_credentials(vault).await? {
+        if let Some(other) = projected.as_ref().filter(|p| p.federation != kept.membership.federation) {
+            bail!(
+                "this cluster belongs to federation {}, and --join-federation names {}: a cluster leaves one before it joins \
+                 another (`sealane cluster remove {}`, then start without what joining brought)",
+                kept.membership.federation,
+                other.federation,
+                kept.membership.cluster
+            )
+        }
         match state.removed()? {
             // Where the token's file stays for good it says nothing.
             Some(reason) if args.join_token_file.is_some() && matches!(place, Place::Files { .. }) => {
@@ -209,17 +221,23 @@ async fn credentials(
         return Ok(kept);
     }
     place.check()?;
-    let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
-    let token = enroll::read_token(path).with_context(|| format!("--join-token-file {}", path.display()))?;
+    let ticket = match projected {
+        Some(projected) => Ticket::Projected(projected),
+        None => {
+            let path = args.join_token_file.as_ref().ok_or(enroll::EnrollError::NoToken)?;
+            let token = enroll::read_token(path);
+            Ticket::Token(token.with_context(|| format!("--join-token-file {}", path.display()))?)
+        }
+    };
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
-        match enroll::join(vault, &token).await {
+        match enroll::join(vault, &ticket).await {
             Ok(credentials) => {
                 let membership = &credentials.membership;
                 tracing::info!(cluster = %membership.cluster, federation = %membership.federation, "joined");
                 return Ok(credentials);
             }
-            Err(error) if error.is_transient() => {
+            Err(error) if ticket.may_pass(&error) => {
                 tracing::warn!(error = %error, "can not join yet");
                 tokio::time::sleep(backoff.pause()).await;
                 if let Some(kept) = kept_credentials(vault).await? {
@@ -239,6 +257,7 @@ async fn kept_credentials(vault: &Vault) -> Result<Option<Credentials>, VaultErr
 /// Everything that does not move.
 struct Agent {
     args: RunArgs,
+    uid: Option<ClusterUid>,
     state: StateDir,
     vault: Vault,
     credentials: Credentials,
@@ -271,7 +290,7 @@ struct Channels {
 
 impl Agent {
     fn new(args: RunArgs, state: StateDir, begun: Begun) -> anyhow::Result<Self> {
-        let Begun { vault, credentials, ca } = begun;
+        let Begun { uid, vault, credentials, ca } = begun;
         let (identity, roots) = enroll::load(&credentials)?;
         let (membership, ca) = (credentials.membership.clone(), Arc::new(ca));
         let own = Arc::new(Own {
@@ -307,6 +326,7 @@ impl Agent {
         };
         Ok(Agent {
             args,
+            uid,
             state,
             vault,
             credentials,
@@ -396,6 +416,7 @@ impl Agent {
             store: self.store.clone(),
             instance: self.reporter.instance,
             own: self.own.clone(),
+            uid: self.uid.clone(),
             catalog: c.catalog.subscribe(),
             lanes: c.verdicts.subscribe(),
             status: self.status.clone(),
@@ -411,13 +432,16 @@ impl Agent {
             self.status.clone(),
             stop.clone(),
         ));
-        tasks.spawn(enroll::keep_renewed(
-            self.vault.clone(),
-            self.credentials.clone(),
-            self.store.clone(),
-            leadership.clone(),
-            stop.clone(),
-        ));
+        let renewal = enroll::Renewal {
+            vault: self.vault.clone(),
+            kept: self.credentials.clone(),
+            store: self.store.clone(),
+            leadership: leadership.clone(),
+            status: self.status.clone(),
+            state: self.state.clone(),
+            projected: self.args.projected.projected(self.uid.clone()),
+        };
+        tasks.spawn(enroll::keep_renewed(renewal, stop.clone()));
     }
 
     /// The loops that write what was imported. Those that write under the Lease end before it is given back.

@@ -1,10 +1,15 @@
 //! The command line, and the plain values that it becomes.
 
 use crate::addresses::Range;
+use crate::enroll::Projected;
 use crate::index::Selector;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use sealane_core::endpoint::{GatewayAddress, GatewayHost, Locality};
-use sealane_core::name::{DnsName, Namespace, NetworkName, ServiceAccount, TopologyName};
+use sealane_core::identity::FederationId;
+use sealane_core::name::{
+    ClusterName, ClusterUid, DnsName, Namespace, NetworkName, ServiceAccount, TopologyName,
+};
+use sealane_trust::bundle::RootHash;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +25,8 @@ use std::time::Duration;
         --out /run/sealane/out --listen 10.0.0.5:7450 --gateway 10.0.0.9:15443\n  \
         sealane-agent run --dir /var/lib/sealane --join-token-file token --source kubernetes \\\n      \
         --listen 0.0.0.0:7450 --advertise sealane-agent.sealane-system.svc:7450\n  \
+        sealane-agent run --dir /var/lib/sealane --source kubernetes --listen 0.0.0.0:7450 --advertise a:7450 \\\n      \
+        --join-token-projected token --join-cluster east --join-federation ID --join-root HASH --join-server s:7443\n  \
         sealane-agent workload-token --dir /var/lib/sealane --namespace shop --service-account cart --out cart.token"
 )]
 pub struct Args {
@@ -59,8 +66,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub dir: PathBuf,
     /// The join token, from `sealane token create`; needed until the cluster has joined, `-` for standard input.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "join_token_projected")]
     pub join_token_file: Option<PathBuf>,
+    /// How a cluster joins that was added by `sealane cluster add`.
+    #[command(flatten)]
+    pub projected: ProjectedArgs,
     /// What this cluster is read from, and its imports are written to.
     #[arg(long, value_enum, default_value_t = SourceKind::Manifests)]
     pub source: SourceKind,
@@ -119,6 +129,46 @@ pub struct RunArgs {
     /// How long the certificates of proxies last, and this agent's own towards them: 2s to 24h; renewed at half of it.
     #[arg(long, default_value = "24h", value_parser = parse_ttl)]
     pub svid_ttl: Duration,
+}
+
+/// What `sealane cluster add` printed, and the token by which the cluster proves itself.
+#[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
+pub struct ProjectedArgs {
+    /// Join by a token of this cluster's own issuer, now and whenever the identity is lost: a file that is always renewed, as
+    /// the kubelet keeps a projected ServiceAccount token whose audience is the federation's id.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires_all = ["join_cluster", "join_federation", "join_root", "join_servers"]
+    )]
+    pub join_token_projected: Option<PathBuf>,
+    /// The name by which the cluster was added.
+    #[arg(long, value_name = "NAME", requires = "join_token_projected")]
+    pub join_cluster: Option<ClusterName>,
+    /// The federation's id.
+    #[arg(long, value_name = "ID", requires = "join_token_projected")]
+    pub join_federation: Option<FederationId>,
+    /// The SHA-256 of the federation's root certificate.
+    #[arg(long, value_name = "HASH", requires = "join_token_projected")]
+    pub join_root: Option<RootHash>,
+    /// HOST:PORT of a federation server; repeat for several.
+    #[arg(long = "join-server", value_name = "HOST:PORT", requires = "join_token_projected")]
+    pub join_servers: Vec<String>,
+}
+
+impl ProjectedArgs {
+    /// By what the cluster joins, whichever Kubernetes cluster it is; `None` where it joins by a single-use token.
+    #[must_use]
+    pub fn projected(&self, uid: Option<ClusterUid>) -> Option<Projected> {
+        Some(Projected {
+            file: self.join_token_projected.clone()?,
+            cluster: self.join_cluster.clone()?,
+            federation: self.join_federation?,
+            root: self.join_root?,
+            servers: self.join_servers.clone(),
+            uid,
+        })
+    }
 }
 
 /// Where a cluster is read from.
@@ -348,6 +398,42 @@ mod tests {
             let error = source(given).unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
         }
+    }
+
+    #[test]
+    fn a_projected_token_goes_with_all_that_was_printed_with_it() {
+        let parse = |more: &[&str]| {
+            let base = ["sealane-agent", "run", "--dir", "d", "--listen", "127.0.0.1:0"];
+            Args::try_parse_from(base.iter().chain(more)).map(|args| match args.command {
+                Command::Run(args) => args.projected.projected(None),
+                Command::WorkloadToken(_) => panic!("another command"),
+            })
+        };
+        let (id, root) = ("07".repeat(16), "08".repeat(32));
+        let all = [
+            "--join-token-projected",
+            "t",
+            "--join-cluster",
+            "east",
+            "--join-federation",
+            &id,
+            "--join-root",
+            &root,
+        ];
+        let servers = ["--join-server", "a:1", "--join-server", "b:1"];
+        let whole: Vec<&str> = all.iter().chain(&servers).copied().collect();
+        let expected = Projected {
+            file: PathBuf::from("t"),
+            cluster: "east".parse().unwrap(),
+            federation: FederationId([7; 16]),
+            root: RootHash([8; 32]),
+            servers: vec!["a:1".to_owned(), "b:1".to_owned()],
+            uid: None,
+        };
+        assert_eq!(parse(&whole).unwrap(), Some(expected));
+        assert_eq!(parse(&[]).unwrap(), None);
+        assert!(parse(&all).is_err() && parse(&servers).is_err());
+        assert!(parse(&[&whole[..], &["--join-token-file", "f"]].concat()).is_err());
     }
 
     #[test]

@@ -1,37 +1,33 @@
 //! Joining the federation, and keeping the certificate that joining brought.
 
-use crate::lease::Leadership;
+mod renewal;
+mod ticket;
+
+pub use renewal::{Renewal, keep_renewed};
+pub use ticket::{Projected, Ticket, read_token};
+
 use crate::state::Membership;
-use crate::status::rfc3339;
 use crate::store::Store;
 use crate::vault::{Credentials, Vault, VaultError};
 use sealane_core::identity::{ClusterId, FederationId, Principal};
 use sealane_core::name::NameError;
-use sealane_core::time::Millis;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::federation::v1::enroll_client::EnrollClient;
 use sealane_proto::federation::v1::join_reply::Joined;
 use sealane_trust::bundle::{Bundle, BundleError};
 use sealane_trust::csr::{Csr, CsrError};
-use sealane_trust::file::{self, FileError};
+use sealane_trust::file::FileError;
 use sealane_trust::grpc::{ChannelError, DialOptions, channel};
-use sealane_trust::join::{JoinToken, PinnedRoot, TokenError, TokenKind};
+use sealane_trust::join::{PinnedRoot, TokenError};
 use sealane_trust::key::{KeyError, PrivateKey};
 use sealane_trust::tls::{self, Identity, IdentityError};
-use sealane_trust::{CertificateDer, clock, pem};
-use std::path::Path;
+use sealane_trust::{CertificateDer, pem};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(10);
-/// The least time between two renewals, whatever the certificates say.
-const AFTER: Duration = Duration::from_millis(500);
-/// How often a replica that does not lead looks for what the leader kept, when it is time.
-const FOLLOW: Duration = Duration::from_secs(5);
-/// How often the certificate is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Joining or renewing failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +40,13 @@ pub enum EnrollError {
     NotForACluster,
     /// No token was given and the cluster has not joined.
     #[error(
-        "this cluster has not joined: give --join-token-file (from `sealane token create --cluster NAME`)"
+        "this cluster has not joined: give --join-token-file (from `sealane token create --cluster NAME`), or \
+         --join-token-projected (see `sealane cluster add`)"
     )]
     NoToken,
+    /// A token of an issuer was given in a join token's place.
+    #[error("this is a token of an issuer and no join token: give it as --join-token-projected")]
+    Projected,
     /// The store refused.
     #[error("{}", .0.message())]
     Call(Box<tonic::Status>),
@@ -114,45 +114,30 @@ impl From<NameError> for EnrollError {
     }
 }
 
-/// The token of a file, or of standard input (`-`).
+/// Joins. The key is kept before it is shown, so that a joiner that fell over half-way may retry.
 ///
 /// # Errors
-/// When it can not be read, is exposed to others, or is no cluster's token.
-pub fn read_token(path: &Path) -> Result<JoinToken, EnrollError> {
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin(), 16 * 1024), &mut bytes)
-            .map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
-        bytes.into()
-    } else {
-        file::read_private(path, 16 * 1024)?
-    };
-    let token = JoinToken::parse(&String::from_utf8_lossy(&bytes))?;
-    if token.kind != TokenKind::Cluster {
-        return Err(EnrollError::NotForACluster);
-    }
-    Ok(token)
+/// When no server admits it; [`Ticket::may_pass`] tells whether to try again.
+pub async fn join(vault: &Vault, ticket: &Ticket) -> Result<Credentials, EnrollError> {
+    let key = vault.joining_key().await?;
+    let brought = admit(ticket, &key).await?;
+    Ok(vault.keep(None, brought).await?)
 }
 
-/// Joins by a token. The key is kept before it is shown, so that a joiner that fell over half-way may retry.
-///
-/// # Errors
-/// When no server admits it; [`EnrollError::is_transient`] tells whether to try again.
-pub async fn join(vault: &Vault, token: &JoinToken) -> Result<Credentials, EnrollError> {
-    let key = vault.joining_key().await?;
-    let pinned = Arc::new(PinnedRoot::new(token.root_hash));
+/// Asks to be admitted with a key.
+async fn admit(ticket: &Ticket, key: &PrivateKey) -> Result<Credentials, EnrollError> {
+    let request = ticket.request(&Csr::create(key)?)?;
+    let pinned = Arc::new(PinnedRoot::new(ticket.root()));
     let tls = tls::client_config(None, pinned.clone(), &[tls::ALPN_H2]);
-    let channel = channel(&token.endpoints, tls, &DialOptions::default())?;
-    let request =
-        wire::JoinRequest { secret: token.secret().to_vec(), csr: Csr::create(&key)?.der().to_vec() };
+    let channel = channel(ticket.servers(), tls, &DialOptions::default())?;
     let reply = bounded(EnrollClient::new(channel).join(request)).await?;
     let bundle = pinned.bundle().ok_or_else(|| EnrollError::Reply("no server was verified".to_owned()))?;
-    let membership = membership(&reply, token.federation, &bundle)?;
+    let membership = membership(&reply, ticket.federation(), &bundle)?;
     let roots = roots(reply.roots, &bundle, &membership)?;
     let chain: Vec<CertificateDer<'static>> = reply.chain.into_iter().map(CertificateDer::from).collect();
-    let identity = Identity::new(chain, &key)?;
+    let identity = Identity::new(chain, key)?;
     check_identity(&identity, &membership)?;
-    Ok(vault.keep(None, credentials(membership, &identity, &key, &roots)).await?)
+    Ok(credentials(membership, &identity, key, &roots))
 }
 
 fn credentials(membership: Membership, identity: &Identity, key: &PrivateKey, roots: &Bundle) -> Credentials {
@@ -223,71 +208,6 @@ pub fn load(kept: &Credentials) -> Result<(Identity, Bundle), EnrollError> {
     check_identity(&identity, &kept.membership)?;
     let roots = pem::certificates(kept.roots.as_bytes())?;
     Ok((identity, Bundle::new(kept.membership.federation_domain.clone(), roots)?))
-}
-
-/// Renews the certificate at half of its life, and for as long as the store allows after its end; with a new key
-/// each time. Of several replicas the one that leads does; the others take what it kept. Returns when cancelled.
-pub async fn keep_renewed(
-    vault: Vault,
-    mut kept: Credentials,
-    store: Arc<Store>,
-    leadership: Leadership,
-    stop: tokio_util::sync::CancellationToken,
-) {
-    let mut backoff = crate::backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-    loop {
-        let left = Duration::from_millis(store.identity().current().half_life().since(clock::now()));
-        let wait = left.min(LOOK);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        if left > wait {
-            continue;
-        }
-        let pause = match renew(&vault, &mut kept, &store, &leadership).await {
-            Ok(Some(not_after)) => {
-                backoff.reset();
-                tracing::info!(not_after = rfc3339(not_after), "renewed the agent's certificate");
-                AFTER
-            }
-            // Another replica will.
-            Ok(None) => FOLLOW,
-            Err(error) => {
-                let expires = rfc3339(store.identity().current().not_after);
-                tracing::warn!(error = %error, expires, "can not renew the agent's certificate");
-                backoff.pause()
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-/// `None` when it is for another replica to renew, and it has not yet.
-async fn renew(
-    vault: &Vault,
-    kept: &mut Credentials,
-    store: &Store,
-    leadership: &Leadership,
-) -> Result<Option<Millis>, EnrollError> {
-    let found = match vault {
-        // Nobody else writes there.
-        Vault::Directory(_) => None,
-        Vault::Secrets(_) => vault.credentials().await?.filter(|found| found.identity != kept.identity),
-    };
-    let next = match found {
-        Some(found) => found,
-        None if leadership.term().is_none() => return Ok(None),
-        None => vault.keep(Some(kept), ask(store).await?).await?,
-    };
-    let (renewed, roots) = load(&next)?;
-    store.replace(next.membership.clone(), roots);
-    store.identity().replace(renewed.chain(), &PrivateKey::from_pem(&next.identity)?)?;
-    *kept = next;
-    Ok(Some(renewed.current().not_after))
 }
 
 async fn ask(store: &Store) -> Result<Credentials, EnrollError> {

@@ -4,10 +4,14 @@
 //! A watch is a request whose answer lasts [`WATCH`]; with it, an API server that went silent is noticed.
 
 use crate::args::Kubernetes;
+use k8s_openapi::api::core::v1::Namespace as K8sNamespace;
+use kube::api::{Api, ListParams};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use sealane_core::name::{ClusterUid, NameError};
 use sealane_trust::tls;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long the API server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -66,6 +70,36 @@ pub async fn client(args: &Kubernetes) -> Result<Client, ClientError> {
     // The client takes its cryptography from the process. Somebody may have given it already; there is only one kind.
     let _ = rustls::crypto::CryptoProvider::clone(&tls::provider()).install_default();
     Ok(Client::try_from(config)?)
+}
+
+/// Which cluster this is could not be found out.
+#[derive(Debug, thiserror::Error)]
+pub enum UidError {
+    /// The API server refused, or could not be reached.
+    #[error("can not list the namespace kube-system (the agent's role needs list): {0}")]
+    Call(#[from] kube::Error),
+    /// The API server did not answer.
+    #[error("the API server has not told the namespace kube-system for {REQUEST:?}")]
+    Silent,
+    /// There is none yet: the API server makes it when it begins.
+    #[error("there is no namespace kube-system yet")]
+    Absent,
+    /// It is no UID.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// Which cluster this is: the UID of its namespace kube-system, which lives as long as the cluster does.
+///
+/// # Errors
+/// When the API server does not tell now.
+pub async fn cluster_uid(client: &Client) -> Result<ClusterUid, UidError> {
+    // By a list, which the agent may do of all namespaces anyway.
+    let only = ListParams::default().fields("metadata.name=kube-system").limit(1);
+    let namespaces: Api<K8sNamespace> = Api::all(client.clone());
+    let found = timeout(REQUEST, namespaces.list_metadata(&only)).await.map_err(|_| UidError::Silent)??;
+    let uid = found.items.into_iter().next().and_then(|namespace| namespace.metadata.uid);
+    Ok(uid.ok_or(UidError::Absent)?.parse()?)
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub enum StreamError {
     /// Another instance of this cluster's agent holds the session.
     #[error("{0}")]
     Held(String),
+    /// The member of this name is another Kubernetes cluster.
+    #[error("{0}")]
+    OtherCluster(String),
     /// The store does not know this cluster any more.
     #[error("{0}")]
     Removed(String),
@@ -72,6 +75,9 @@ impl From<tonic::Status> for StreamError {
         match (status.code(), status.message().split_once(": ")) {
             (tonic::Code::FailedPrecondition, Some(("held", by))) => StreamError::Held(by.to_owned()),
             (tonic::Code::FailedPrecondition, Some(("fenced", by))) => StreamError::Fenced(by.to_owned()),
+            (tonic::Code::FailedPrecondition, Some(("other-cluster", said))) => {
+                StreamError::OtherCluster(said.to_owned())
+            }
             (tonic::Code::PermissionDenied, _) if is_removal(status.message()) => {
                 StreamError::Removed(status.message().to_owned())
             }
@@ -89,13 +95,14 @@ fn is_removal(message: &str) -> bool {
 fn removed(status: &Status, store: &Store, said: &str) {
     let cluster = store.membership().cluster;
     if status.removed(Some(removal(&cluster))) {
-        tracing::error!(%cluster, said, "removed from the federation; start with an empty --dir and a new join token");
+        tracing::error!(%cluster, said, "removed from the federation; start with an empty --dir and a new join token, or add it again");
     }
 }
 
 fn removal(cluster: &ClusterName) -> String {
     format!(
-        "cluster {cluster} was removed from the federation; start with an empty --dir and a new join token"
+        "cluster {cluster} was removed from the federation; start with an empty --dir and a new join token, or, where it joins by \
+         tokens of its issuer, add it again"
     )
 }
 

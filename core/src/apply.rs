@@ -11,6 +11,7 @@ mod catalog;
 mod draft;
 mod endpoints;
 mod exports;
+mod issuer;
 mod join;
 mod profile;
 mod servers;
@@ -113,6 +114,11 @@ impl State {
     fn admit(&self, index: u64, command: &Command) -> Result<(), Fatal> {
         let needs = command.min_version;
         let found = matches!(command.action, Action::Found { .. });
+        if let Action::RaiseVersion { version } = command.action
+            && version > VERSION
+        {
+            return Err(Fatal::TooNew { index, needs: version });
+        }
         if needs > VERSION {
             return Err(Fatal::TooNew { index, needs });
         }
@@ -148,6 +154,11 @@ fn act(draft: &mut Draft, command: &Command) -> Result<Reply, Refusal> {
             authority::this_server(by, *id)?;
             servers::put(draft, *id, address, status_address)
         }
+        Action::RaiseVersion { version } => {
+            authority::server_or_admin(by)?;
+            draft.state.meta.cluster_version = draft.state.meta.cluster_version.max(*version);
+            Ok(Reply::Done)
+        }
         Action::RemoveServer { id } => {
             authority::server_or_admin(by)?;
             servers::remove(draft, *id)
@@ -160,13 +171,17 @@ fn act(draft: &mut Draft, command: &Command) -> Result<Reply, Refusal> {
             authority::server(by)?;
             join::join(draft, token, *key, *not_after)
         }
+        Action::JoinByIssuer { proof, key, not_after } => {
+            authority::server(by)?;
+            issuer::join(draft, proof, *key, *not_after)
+        }
         Action::Renew { cluster, key, not_after } => {
             authority::agent(by)?;
             join::renew(draft, by, *cluster, *key, *not_after)
         }
-        Action::OpenSession { cluster, session, instance } => {
+        Action::OpenSession { cluster, session, instance, uid } => {
             authority::agent(by)?;
-            session::open(draft, by, *cluster, *session, *instance)
+            session::open(draft, by, *cluster, (*session, *instance), uid.as_ref())
         }
         Action::Catalog { cluster, session, sequence, changes } => {
             authority::agent(by)?;

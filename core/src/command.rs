@@ -2,15 +2,20 @@
 
 use crate::endpoint::{Endpoint, Gateway, GatewayAddress, Locality};
 use crate::identity::{ClusterId, FederationId, InstanceId, Principal, ServerId, SessionId};
-use crate::name::{ClusterName, EndpointId, Namespace, NetworkName, ServiceKey, TrustDomain};
+use crate::name::{
+    ClusterName, ClusterUid, EndpointId, Namespace, NetworkName, ServiceKey, Subject, TrustDomain,
+};
 use crate::service::Export;
-use crate::state::{Hash, LaneVerdict, Limits, TokenScope};
+use crate::state::{Grant, Hash, Issuer, LaneVerdict, Limits, TokenScope};
 use crate::time::Millis;
 use crate::trust::Bundle;
 use std::collections::BTreeSet;
 
 /// The version of the command set that this build understands.
-pub const VERSION: u32 = 1;
+///
+/// 2: clusters join by tokens of their issuers ([`AdminAction::AddCluster`], [`Action::JoinByIssuer`]) and state which
+/// Kubernetes cluster they are.
+pub const VERSION: u32 = 2;
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +51,11 @@ pub enum Action {
         /// Where its status API answers.
         status_address: String,
     },
+    /// Raises the version that gates commands; a lower one than holds changes nothing.
+    RaiseVersion {
+        /// The version that every server was found to understand.
+        version: u32,
+    },
     /// Forgets a server that left the raft group.
     RemoveServer {
         /// Its raft id.
@@ -62,6 +72,15 @@ pub enum Action {
     Join {
         /// The SHA-256 of the token's secret.
         token: Hash,
+        /// SHA-256 of the public key in the certificate request.
+        key: Hash,
+        /// The expiry of the certificate that will be issued.
+        not_after: Millis,
+    },
+    /// Takes a cluster in by a token of its issuer, which the proposing server verified by the cluster's admission.
+    JoinByIssuer {
+        /// What was proved.
+        proof: Proof,
         /// SHA-256 of the public key in the certificate request.
         key: Hash,
         /// The expiry of the certificate that will be issued.
@@ -85,6 +104,8 @@ pub enum Action {
         session: SessionId,
         /// The agent's process.
         instance: InstanceId,
+        /// Which Kubernetes cluster this is; `None` where the agent's source has no such thing.
+        uid: Option<ClusterUid>,
     },
     /// A write to a cluster's own catalog.
     Catalog {
@@ -121,6 +142,36 @@ pub enum Action {
     },
 }
 
+/// What a token of an issuer proves, as the server that verified it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The cluster that it lets join.
+    pub cluster: ClusterName,
+    /// The admission by which it was verified: [`crate::state::Admission::put`].
+    pub admission: u64,
+    /// The SHA-256 of what the issuer signed.
+    pub token: Hash,
+    /// When the token runs out.
+    pub expires: Millis,
+    /// Which Kubernetes cluster the joiner says that it is.
+    pub uid: Option<ClusterUid>,
+}
+
+impl Action {
+    /// The lowest command version that has all of it.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        match self {
+            // A new federation begins with all that its first server understands.
+            Action::Found { .. } => VERSION,
+            Action::JoinByIssuer { .. }
+            | Action::Admin { action: AdminAction::AddCluster(_), .. }
+            | Action::OpenSession { uid: Some(_), .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// How far an administrator's clock may be ahead of the servers'.
 pub const ADMIN_SKEW_MS: u64 = 600_000;
 
@@ -152,11 +203,30 @@ pub enum AdminAction {
         /// When it stops working.
         expires: Millis,
     },
-    /// Removes a cluster: revokes, drops exports and bundle from every view.
+    /// Removes a cluster: revokes, drops exports and bundle from every view, and takes back that it may join.
     RemoveCluster {
         /// Its name.
         name: ClusterName,
     },
+    /// Lets a cluster join by tokens of its issuer, or changes by which.
+    AddCluster(AddCluster),
+}
+
+/// What an administrator says of a cluster that joins by tokens of its issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddCluster {
+    /// Its name.
+    pub name: ClusterName,
+    /// Its trust domain; `None` for the usual one, or the one that it has.
+    pub trust_domain: Option<TrustDomain>,
+    /// What it may export; `None` for the default, or what it may already.
+    pub exports: Option<Grant>,
+    /// What it may import; the same.
+    pub imports: Option<Grant>,
+    /// Whose tokens.
+    pub issuer: Issuer,
+    /// Whom they must speak for.
+    pub subject: Subject,
 }
 
 /// One change to a cluster's own catalog.
@@ -330,6 +400,25 @@ pub enum SessionError {
         /// How long ago it opened it.
         since_ms: u64,
     },
+    /// The agent runs in another Kubernetes cluster than the member of this name.
+    #[error("{0}")]
+    OtherCluster(OtherCluster),
+}
+
+/// Two Kubernetes clusters under one name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "cluster {name} of the federation is the Kubernetes cluster with the kube-system UID {known}, and this one has {stated}: \
+     if that one is gone for good, remove it (`sealane cluster remove {name}`) and let this one join anew; if it lives, let \
+     this one join under another name"
+)]
+pub struct OtherCluster {
+    /// The name.
+    pub name: ClusterName,
+    /// The UID of the member.
+    pub known: ClusterUid,
+    /// The UID of who came under its name.
+    pub stated: ClusterUid,
 }
 
 /// The result of a catalog write.

@@ -33,6 +33,10 @@ pub(crate) fn is_label(s: &str, max: usize) -> bool {
         && !s.ends_with('-')
 }
 
+fn is_visible(s: &str, max: usize) -> bool {
+    !s.is_empty() && s.len() <= max && s.bytes().all(|b| b.is_ascii_graphic())
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
         $(#[$doc])*
@@ -90,6 +94,27 @@ name!(
     "cluster name",
     "must be 1 to 40 of a-z, 0-9 and '-', and begin and end with a letter or digit",
     |s| is_label(s, 40)
+);
+name!(
+    /// The UID of a cluster's namespace `kube-system`: what tells one Kubernetes cluster from another of the same name.
+    ClusterUid,
+    "cluster UID",
+    "must be 1 to 64 of a-z, A-Z, 0-9 and '-'",
+    |s| !s.is_empty() && s.len() <= 64 && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+);
+name!(
+    /// The issuer of tokens, as they name it (`iss`). One whose keys are fetched is an https URL.
+    IssuerName,
+    "issuer",
+    "must be 1 to 512 visible ASCII characters",
+    |s| is_visible(s, 512)
+);
+name!(
+    /// Who a token speaks for (`sub`), such as `system:serviceaccount:sealane-system:sealane-agent`.
+    Subject,
+    "subject",
+    "must be 1 to 512 visible ASCII characters",
+    |s| is_visible(s, 512)
 );
 name!(
     /// A Kubernetes namespace (RFC 1123 label).

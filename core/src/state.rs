@@ -6,7 +6,9 @@
 
 use crate::endpoint::{Endpoint, Gateway, Locality};
 use crate::identity::{ClusterId, FederationId, InstanceId, ServerId, SessionId};
-use crate::name::{ClusterName, EndpointId, Namespace, NetworkName, ServiceAccount, ServiceKey, TrustDomain};
+use crate::name::{
+    ClusterName, ClusterUid, EndpointId, Namespace, NetworkName, ServiceAccount, ServiceKey, TrustDomain,
+};
 use crate::service::Export;
 use crate::time::{Millis, Revision};
 use crate::trust::Bundle;
@@ -14,10 +16,15 @@ use imbl::{OrdMap, OrdSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod admission;
 mod grant;
 mod query;
 mod records;
 
+pub use admission::{
+    Admission, Issuer, IssuerKey, MAX_AUTHORITIES, MAX_AUTHORITY_BYTES, MAX_KEY_BYTES, MAX_KEYS, MAX_KID,
+    SignatureAlgorithm, TOKEN_SKEW_MS, UsedToken,
+};
 pub use records::RecordError;
 
 /// The SHA-256 of a secret or of a key; never the secret itself.
@@ -32,6 +39,8 @@ pub struct State {
     pub servers: OrdMap<ServerId, Arc<Server>>,
     /// Join tokens that were not consumed or that may still be retried by the key that consumed them.
     pub tokens: OrdMap<Hash, Arc<Token>>,
+    /// Clusters that may join by tokens of their own issuers, members or not.
+    pub admissions: OrdMap<ClusterName, Arc<Admission>>,
     /// The members.
     pub clusters: OrdMap<ClusterId, Arc<Cluster>>,
     /// The catalogs, one shard for each (service, exporting cluster); ordered so that a service's shards are a range.
@@ -172,6 +181,8 @@ pub struct Cluster {
     pub name: ClusterName,
     /// Its trust domain: unique and immutable.
     pub trust_domain: TrustDomain,
+    /// Which Kubernetes cluster it is, once its agent has said so.
+    pub uid: Option<ClusterUid>,
     /// What it may export.
     pub exports: Grant,
     /// What it may import.
@@ -315,6 +326,8 @@ pub enum RecordKey {
     Shard(ServiceKey, ClusterId),
     /// One of [`State::admin_results`].
     AdminResult(AdminKey),
+    /// One of [`State::admissions`].
+    Admission(ClusterName),
 }
 
 /// One record of the state.
@@ -332,4 +345,6 @@ pub enum Record {
     Shard(ServiceKey, ClusterId, Arc<Shard>),
     /// An administrative result, with its key.
     AdminResult(AdminKey, Arc<AdminResult>),
+    /// An admission.
+    Admission(Arc<Admission>),
 }

@@ -4,7 +4,8 @@ pub(crate) mod histories;
 
 use crate::apply::Applied;
 use crate::command::{
-    Action, AdminAction, CatalogChange, CatalogResult, Command, Joined, Reply, SessionError,
+    Action, AddCluster, AdminAction, CatalogChange, CatalogResult, Command, Joined, Proof, Reply,
+    SessionError,
 };
 use crate::endpoint::{Endpoint, Gateway, GatewayAddress, GatewayHost, Locality};
 use crate::identity::{ClusterId, FederationId, InstanceId, Principal, SessionId, SpiffeId};
@@ -12,7 +13,9 @@ use crate::name::{ClusterName, EndpointId, NetworkName, PortName, ServiceAccount
 use crate::service::{
     Export, ExportSpec, InternalTrafficPolicy, IpFamily, Port, Protocol, ServiceType, SessionAffinity,
 };
-use crate::state::{Grant, Hash, LaneVerdict, Limits, State, TokenScope};
+use crate::state::{
+    Grant, Hash, Issuer, IssuerKey, LaneVerdict, Limits, SignatureAlgorithm, State, TokenScope,
+};
 use crate::time::Millis;
 use crate::trust::Bundle;
 use crate::view::{Import, Peer, ViewItem, ViewKey};
@@ -131,6 +134,19 @@ pub(crate) fn scope(cluster: &str) -> TokenScope {
     }
 }
 
+/// What lets a cluster join by tokens of its issuer.
+pub(crate) fn added(cluster: &str) -> AddCluster {
+    let key = IssuerKey { kid: None, algorithm: SignatureAlgorithm::Es256, key: vec![4; 65] };
+    AddCluster {
+        name: name(cluster),
+        trust_domain: Some(domain(cluster)),
+        exports: None,
+        imports: None,
+        issuer: Issuer::Keys { name: None, keys: vec![key] },
+        subject: "system:serviceaccount:sealane-system:sealane-agent".parse().unwrap(),
+    }
+}
+
 pub(crate) fn interest(namespaces: &[&str]) -> CatalogChange {
     CatalogChange::PutInterest { namespaces: namespaces.iter().map(|n| n.parse().unwrap()).collect() }
 }
@@ -171,7 +187,7 @@ impl World {
     }
 
     pub(crate) fn command(&self, principal: Option<Principal>, action: Action) -> Command {
-        Command { min_version: 1, at: Millis(self.at), principal, action }
+        Command { min_version: action.version(), at: Millis(self.at), principal, action }
     }
 
     pub(crate) fn run(&mut self, principal: Option<Principal>, action: Action) -> Applied {
@@ -208,6 +224,12 @@ impl World {
         hash
     }
 
+    /// What a token of the cluster's issuer proves, for a minute from now.
+    pub(crate) fn proof(&self, cluster: &str, token: Hash) -> Proof {
+        let admission = self.state.admissions.get(&name(cluster)).map_or(0, |a| a.put);
+        Proof { cluster: name(cluster), admission, token, expires: Millis(self.at + 60_000), uid: None }
+    }
+
     pub(crate) fn join(&mut self, cluster: &str) -> ClusterId {
         let token = self.token(scope(cluster));
         let action = Action::Join { token, key: [1; 32], not_after: Millis(1 << 40) };
@@ -222,8 +244,12 @@ impl World {
     }
 
     pub(crate) fn open(&mut self, cluster: &str, by: InstanceId) -> Result<(), SessionError> {
-        let action =
-            Action::OpenSession { cluster: self.id(cluster), session: session(self.serial), instance: by };
+        let action = Action::OpenSession {
+            cluster: self.id(cluster),
+            session: session(self.serial),
+            instance: by,
+            uid: None,
+        };
         self.fresh();
         match self.run(agent(cluster), action).reply {
             Reply::Session(result) => result,

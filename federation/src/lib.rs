@@ -7,6 +7,7 @@
 //! - [`app`] wires it all together, and is the only place that does.
 
 mod forward;
+mod issuers;
 
 pub mod app;
 pub mod args;

@@ -22,6 +22,7 @@ pub use servers::ServersService;
 pub use who::{AgentIdentity, is_member_server};
 
 use crate::consensus::replica::Replica;
+use crate::issuers::Issuers;
 use crate::lease::Leasing;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub publisher: Publisher,
     /// Leases and contacts.
     pub leasing: Leasing,
+    /// The keys of clusters' issuers.
+    pub(crate) issuers: Issuers,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Admits a few readings of the status API at a time: each may compute many views.

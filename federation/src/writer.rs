@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use bytes::Bytes;
-use sealane_core::command::{Action, Command, Reply, VERSION};
+use sealane_core::command::{Action, Command, Reply};
 use sealane_core::identity::Principal;
 use sealane_core::time::Revision;
 use sealane_proto::Wire;
@@ -102,8 +102,8 @@ impl std::fmt::Debug for ReplicaHandle {
 /// # Errors
 /// When it breaks a rule of its message.
 pub fn command(principal: Option<Principal>, action: Action) -> Result<Bytes, WriteError> {
-    // A command of a version is written in the lowest that has all of it; there is one version yet.
-    let command = Command { min_version: VERSION, at: clock::now(), principal, action };
+    // In the lowest version that has all of it: a federation is not above what its oldest server understands.
+    let command = Command { min_version: action.version(), at: clock::now(), principal, action };
     command.encode_checked().map(Bytes::from).map_err(|e| WriteError::Refused(e.to_string()))
 }
 
@@ -127,7 +127,21 @@ impl Writer {
     /// # Errors
     /// When it was refused before the log, or there was no leader all that time.
     pub async fn write(&self, principal: Option<Principal>, action: Action) -> Result<Written, WriteError> {
+        self.understood(&action)?;
         self.retry(command(principal, action)?).await
+    }
+
+    /// Whether the servers agreed on a version that has this.
+    fn understood(&self, action: &Action) -> Result<(), WriteError> {
+        let (needs, at) = (action.version(), self.replica.0.state().1.state.meta.cluster_version);
+        // 0: this server has not heard of the federation's beginning yet, and whoever leads has.
+        if at == 0 || needs <= at {
+            return Ok(());
+        }
+        Err(WriteError::Refused(format!(
+            "this needs command version {needs}, and the federation is at {at}: upgrade every server, then run `sealane \
+             server raise-version`"
+        )))
     }
 
     /// The same for a command that is bytes already.

@@ -5,6 +5,7 @@
 //! enum value, an empty oneof, a list that names a thing twice are all refused. prost drops what it does not know,
 //! so an empty oneof is how a newer writer's variant looks to an older reader.
 
+mod admission;
 mod catalog;
 mod command;
 mod endpoint;

@@ -14,6 +14,7 @@ const TOKEN: u8 = 3;
 const CLUSTER: u8 = 4;
 const SHARD: u8 = 5;
 const ADMIN_RESULT: u8 = 6;
+const ADMISSION: u8 = 7;
 
 /// The bytes of a key.
 #[must_use]
@@ -34,6 +35,7 @@ pub fn encode(key: &RecordKey) -> Vec<u8> {
         ]
         .concat(),
         RecordKey::AdminResult(at) => tagged(ADMIN_RESULT, &at.0.to_be_bytes()),
+        RecordKey::Admission(name) => tagged(ADMISSION, name.as_str().as_bytes()),
     }
 }
 
@@ -52,6 +54,10 @@ pub fn decode(bytes: &[u8]) -> Result<RecordKey, Invalid> {
         CLUSTER => RecordKey::Cluster(ClusterId(number()?)),
         SHARD => shard(rest).ok_or_else(refusal)?,
         ADMIN_RESULT => RecordKey::AdminResult(AdminKey(number()?)),
+        ADMISSION => {
+            let name = std::str::from_utf8(rest).ok().and_then(|text| text.parse().ok());
+            RecordKey::Admission(name.ok_or_else(refusal)?)
+        }
         _ => return Err(refusal()),
     })
 }

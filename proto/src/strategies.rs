@@ -5,8 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sealane_core::command::{
-    Action, AdminAction, CatalogChange, CatalogError, CatalogResult, Command, Joined, Refusal, RefusalCode,
-    Reply, SessionError, VERSION,
+    Action, AddCluster, AdminAction, CatalogChange, CatalogError, CatalogResult, Command, Joined,
+    OtherCluster, Proof, Refusal, RefusalCode, Reply, SessionError, VERSION,
 };
 use sealane_core::endpoint::{Endpoint, Gateway, GatewayAddress, GatewayHost, Locality};
 use sealane_core::identity::{ClusterId, FederationId, InstanceId, Principal, ServerId, SessionId, SpiffeId};
@@ -16,8 +16,9 @@ use sealane_core::service::{
     SessionAffinity,
 };
 use sealane_core::state::{
-    AdminKey, AdminResult, CertificateRecord, Cluster, Consumed, Grant, Hash, Lane, LaneVerdict, Lease,
-    Limits, Meta, Record, RecordKey, Server, Session, Shard, Token, TokenScope,
+    AdminKey, AdminResult, Admission, CertificateRecord, Cluster, Consumed, Grant, Hash, Issuer, IssuerKey,
+    Lane, LaneVerdict, Lease, Limits, Meta, Record, RecordKey, Server, Session, Shard, SignatureAlgorithm,
+    Token, TokenScope, UsedToken,
 };
 use sealane_core::time::{Millis, Revision};
 use sealane_core::trust::Bundle;
@@ -276,6 +277,54 @@ fn principal() -> impl Strategy<Value = Principal> {
     ]
 }
 
+fn issuer() -> impl Strategy<Value = Issuer> {
+    let algorithm =
+        select(vec![SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256, SignatureAlgorithm::Es384]);
+    let key = (option::of(text()), algorithm, vec(any::<u8>(), 0..9))
+        .prop_map(|(kid, algorithm, key)| IssuerKey { kid, algorithm, key });
+    prop_oneof![
+        (option::of(label()), vec(key, 0..3)).prop_map(|(name, keys)| Issuer::Keys { name, keys }),
+        (label(), vec(vec(any::<u8>(), 0..9), 0..3))
+            .prop_map(|(url, authorities)| Issuer::Discovery { url, authorities }),
+    ]
+}
+
+fn add_cluster() -> impl Strategy<Value = AddCluster> {
+    (label(), option::of(label()), option::of(grant()), option::of(grant()), issuer(), label()).prop_map(
+        |(name, trust_domain, exports, imports, issuer, subject)| AddCluster {
+            name,
+            trust_domain,
+            exports,
+            imports,
+            issuer,
+            subject,
+        },
+    )
+}
+
+fn proof() -> impl Strategy<Value = Proof> {
+    (label(), any::<u64>(), hash(), millis(), option::of(label())).prop_map(
+        |(cluster, admission, token, expires, uid)| Proof { cluster, admission, token, expires, uid },
+    )
+}
+
+fn admission() -> impl Strategy<Value = Admission> {
+    let used = (hash(), millis()).prop_map(|(key, expires)| UsedToken { key, expires });
+    let whom = (label(), label(), grant(), grant());
+    let life = (any::<u64>(), btree_map(hash(), used, 0..3), option::of(millis()));
+    (whom, issuer(), label(), life).prop_map(|(whom, issuer, subject, (put, used, last_joined))| Admission {
+        cluster: whom.0,
+        trust_domain: whom.1,
+        exports: whom.2,
+        imports: whom.3,
+        issuer,
+        subject,
+        put,
+        used,
+        last_joined,
+    })
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let admin = prop_oneof![
         (hash(), token_scope(), millis()).prop_map(|(hash, scope, expires)| AdminAction::CreateToken {
@@ -284,6 +333,7 @@ fn action() -> impl Strategy<Value = Action> {
             expires
         }),
         label().prop_map(|name| AdminAction::RemoveCluster { name }),
+        add_cluster().prop_map(AdminAction::AddCluster),
     ];
     prop_oneof![
         (any::<[u8; 16]>(), label(), limits()).prop_map(|(id, trust_domain, limits)| Action::Found {
@@ -297,6 +347,7 @@ fn action() -> impl Strategy<Value = Action> {
             status_address: s.status_address
         }),
         server_id().prop_map(|id| Action::RemoveServer { id }),
+        any::<u32>().prop_map(|version| Action::RaiseVersion { version }),
         (any::<[u8; 16]>(), admin).prop_map(|(key, action)| Action::Admin { key, action }),
         (hash(), hash(), millis()).prop_map(|(token, key, not_after)| Action::Join { token, key, not_after }),
         (cluster_id(), hash(), millis()).prop_map(|(cluster, key, not_after)| Action::Renew {
@@ -304,8 +355,14 @@ fn action() -> impl Strategy<Value = Action> {
             key,
             not_after
         }),
-        (cluster_id(), session_id(), instance_id())
-            .prop_map(|(cluster, session, instance)| Action::OpenSession { cluster, session, instance }),
+        (proof(), hash(), millis()).prop_map(|(proof, key, not_after)| Action::JoinByIssuer {
+            proof,
+            key,
+            not_after
+        }),
+        (cluster_id(), session_id(), instance_id(), option::of(label())).prop_map(
+            |(cluster, session, instance, uid)| Action::OpenSession { cluster, session, instance, uid }
+        ),
         (cluster_id(), session_id(), any::<u64>(), vec(catalog_change(), 0..4)).prop_map(
             |(cluster, session, sequence, changes)| Action::Catalog { cluster, session, sequence, changes }
         ),
@@ -327,6 +384,9 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         Just(Ok(())),
         Just(Err(SessionError::NotMember)),
         (instance_id(), any::<u64>()).prop_map(|(by, since_ms)| Err(SessionError::Fenced { by, since_ms })),
+        (label(), label(), label()).prop_map(|(name, known, stated)| {
+            Err(SessionError::OtherCluster(OtherCluster { name, known, stated }))
+        }),
     ];
     let catalog = prop_oneof![
         catalog_result().prop_map(Ok),
@@ -362,6 +422,7 @@ pub fn record_key() -> impl Strategy<Value = RecordKey> {
         cluster_id().prop_map(RecordKey::Cluster),
         (service(), cluster_id()).prop_map(|(service, cluster)| RecordKey::Shard(service, cluster)),
         any::<u64>().prop_map(|at| RecordKey::AdminResult(AdminKey(at))),
+        label().prop_map(RecordKey::Admission),
     ]
 }
 
@@ -435,7 +496,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         since,
         rtt_us,
     });
-    let identity = (cluster_id(), label(), label(), grant(), grant());
+    let identity = (cluster_id(), label(), label(), grant(), grant(), option::of(label()));
     let life = (millis(), hash(), millis(), option::of(session()), lease);
     let place = (label(), locality(), vec(gateway(), 0..3), vec(gateway_address(), 0..3));
     let rest = (option::of(bundle()), btree_set(label(), 0..3), btree_map(cluster_id(), lane, 0..3));
@@ -445,6 +506,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         trust_domain: identity.2,
         exports: identity.3,
         imports: identity.4,
+        uid: identity.5,
         joined: life.0,
         certificate: CertificateRecord { key: life.1, not_after: life.2 },
         session: life.3,
@@ -474,6 +536,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         (any::<u64>(), label(), any::<[u8; 16]>(), reply()).prop_map(|(at, by, key, reply)| {
             Record::AdminResult(AdminKey(at), Arc::new(AdminResult { by, key, reply }))
         }),
+        admission().prop_map(|a| Record::Admission(Arc::new(a))),
     ]
 }
 

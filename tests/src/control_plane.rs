@@ -42,6 +42,7 @@ pub struct Shape {
     name: String,
     place: u8,
     controllers: bool,
+    own_issuer: bool,
     arguments: Vec<String>,
 }
 
@@ -49,13 +50,19 @@ impl Shape {
     /// etcd and an API server; its context bears the name, and the places of a lab (1 to 200) are different ones.
     #[must_use]
     pub fn new(name: &str, place: u8) -> Self {
-        Shape { name: name.to_owned(), place, controllers: false, arguments: Vec::new() }
+        Shape { name: name.to_owned(), place, controllers: false, own_issuer: false, arguments: Vec::new() }
     }
 
     /// With the controller manager: namespaces end, owners take what they own with them, ServiceAccounts exist.
     #[must_use]
     pub fn with_controllers(self) -> Self {
         Shape { controllers: true, ..self }
+    }
+
+    /// Whose tokens name its own address as their issuer, so that its keys are found there.
+    #[must_use]
+    pub fn issuing_under_its_address(self) -> Self {
+        Shape { own_issuer: true, ..self }
     }
 
     /// With a further argument of the API server, `--etcd-compaction-interval=1s`.
@@ -134,6 +141,12 @@ impl ControlPlane {
         SocketAddr::new(self.address, arguments::PORT)
     }
 
+    /// The file with the authority by which it is verified.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.pki.folder().join("ca.pem")
+    }
+
     /// The file by which an admin reaches it.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
@@ -193,7 +206,7 @@ impl ControlPlane {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        let (address, authority) = (self.address(), self.pki.folder().join("ca.pem"));
+        let (address, authority) = (self.address(), self.authority());
         let what = format!("the API server of {} is ready", self.shape.name);
         let (server, etcd) = (&mut self.server, &mut self.etcd);
         let looked = until(&what, READY, async || {
@@ -248,7 +261,9 @@ fn server_words(shape: &Shape, address: IpAddr, pki: &Path) -> Vec<String> {
         more.push("--disable-admission-plugins=ServiceAccount".to_owned());
     }
     more.extend_from_slice(&shape.arguments);
+    let issuer = format!("https://{}", SocketAddr::new(address, arguments::PORT));
     let server = arguments::ApiServer {
+        issuer: if shape.own_issuer { &issuer } else { arguments::ISSUER },
         bind: address,
         advertise: address,
         etcd: address,

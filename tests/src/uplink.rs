@@ -49,6 +49,7 @@ impl Uplink {
             hello: Some(sealane_proto::hello::hello(None)),
             session: session.to_vec(),
             instance: instance.to_vec(),
+            uid: None,
         };
         send(&requests, Request::Open(open)).await?;
         let replies = CatalogClient::new(channel).export(ReceiverStream::new(outgoing)).await?.into_inner();

@@ -17,6 +17,8 @@ mod federated;
 mod history;
 #[path = "kubernetes/installed.rs"]
 mod installed;
+#[path = "kubernetes/joining.rs"]
+mod joining;
 #[path = "kubernetes/member.rs"]
 mod member;
 #[path = "kubernetes/outage.rs"]

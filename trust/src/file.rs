@@ -101,11 +101,31 @@ fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError>
 /// # Errors
 /// When the file can be read or written by anyone else than its owner, is no regular file, is larger, or can not be read.
 pub fn read_private(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_guarded(path, limit, refused_bits)
+}
+
+/// Reads a token that the kubelet keeps in a file of at most `limit` bytes. It may be readable by the pod's group also where
+/// the process owns it: the kubelet leaves no choice.
+///
+/// # Errors
+/// As [`read_private`].
+pub fn read_projected(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_guarded(path, limit, |owner, reader| match owner == reader {
+        true => 0o037,
+        false => refused_bits(owner, reader),
+    })
+}
+
+fn read_guarded(
+    path: &Path,
+    limit: u64,
+    refused: impl Fn(u32, u32) -> u32,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(failed("read", path))?;
     // The open file is asked, not the path, so that nobody can exchange it in between.
     let known = file.metadata().map_err(failed("read", path))?;
     let mode = known.mode() & 0o777;
-    if mode & refused_bits(known.uid(), rustix::process::geteuid().as_raw()) != 0 {
+    if mode & refused(known.uid(), rustix::process::geteuid().as_raw()) != 0 {
         return Err(FileError::Exposed { path: path.to_owned(), mode });
     }
     read_bounded(file, path, limit).map(Zeroizing::new)
@@ -143,6 +163,21 @@ fn read_bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_group_may_read_what_the_kubelet_projects() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "t").unwrap();
+        let with = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        with(0o640);
+        assert_eq!(read_projected(&path, 8).unwrap().as_slice(), b"t");
+        assert!(read_private(&path, 8).is_err());
+        for exposed in [0o660, 0o644, 0o604] {
+            with(exposed);
+            assert!(matches!(read_projected(&path, 8), Err(FileError::Exposed { .. })), "{exposed:o}");
+        }
+    }
 
     #[test]
     fn a_group_may_read_what_the_administrator_gives_to_somebody_else() {

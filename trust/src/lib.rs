@@ -15,6 +15,7 @@ pub mod grpc;
 pub mod issue;
 pub mod join;
 pub mod key;
+pub mod oidc;
 pub mod pem;
 pub mod revocation;
 pub mod svid;

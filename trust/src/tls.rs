@@ -12,7 +12,8 @@ use crate::svid::Svid;
 use crate::verify::Verified;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring as tls_ring;
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use std::sync::{Arc, OnceLock};
 use verifier::{ClientVerifier, ServerVerifier};
 
@@ -90,6 +91,23 @@ pub fn client_config(
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_early_data = false;
     Arc::new(config)
+}
+
+/// An anonymous client of the web's servers, which are known by their host names: for nothing but an issuer's keys.
+///
+/// # Errors
+/// When a root is no certificate, or there is none.
+pub fn web_client(roots: &[CertificateDer<'_>]) -> Result<ClientConfig, rustls::Error> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone().into_owned())?;
+    }
+    if store.is_empty() {
+        return Err(rustls::Error::General("there is no certificate authority to verify it by".to_owned()));
+    }
+    // Their versions and suites, not ours: TLS 1.2 is still all that some of them speak.
+    let builder = ClientConfig::builder_with_provider(Arc::new(tls_ring::default_provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(store).with_no_client_auth())
 }
 
 /// Who the peer of a connection made with [`server_config`] or [`client_config`] is; `None` while the handshake lasts

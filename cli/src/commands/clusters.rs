@@ -4,7 +4,7 @@ use crate::client::StatusClient;
 use crate::output::{self, Format, ago, or_dash};
 use anyhow::Result;
 use sealane_core::name::ClusterName;
-use sealane_federation::rest::types::{Cluster, OneCluster};
+use sealane_federation::rest::types::{Added, Cluster, OneCluster};
 use std::time::Duration;
 
 /// All clusters, a line each.
@@ -25,8 +25,28 @@ pub async fn all(client: &StatusClient, format: Format) -> Result<()> {
             "certificate until",
             "view",
         ];
-        output::table(header, answer.clusters.iter().map(row))
+        let members = output::table(header, answer.clusters.iter().map(row));
+        match answer.added.is_empty() {
+            true => members,
+            false => format!("{members}\n\n{}", added(&answer.added)),
+        }
     })
+}
+
+/// Who may join by tokens of its own issuer.
+fn added(added: &[Added]) -> String {
+    let row = |a: &Added| {
+        let keys = if a.fetched { "fetched".to_owned() } else { format!("{} given", a.keys.len()) };
+        [
+            a.name.clone(),
+            if a.member { "yes" } else { "not yet" }.to_owned(),
+            a.issuer.clone().unwrap_or_else(|| "any".to_owned()),
+            keys,
+            a.subject.clone(),
+            a.last_joined.clone().unwrap_or_else(|| "never".to_owned()),
+        ]
+    };
+    output::table(["added", "joined", "issuer", "keys", "subject", "last by a token"], added.iter().map(row))
 }
 
 fn row(c: &Cluster) -> [String; 9] {
@@ -78,6 +98,7 @@ fn text(c: &Cluster) -> String {
     let lines = [
         ("name", format!("{} (id {})", c.name, c.id)),
         ("trust domain", c.trust_domain.clone()),
+        ("kube-system UID", or_dash(c.uid.as_ref())),
         ("standing", super::word(&c.standing)),
         ("lease", lease(c)),
         ("session", or_dash(session)),

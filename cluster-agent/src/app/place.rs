@@ -1,6 +1,7 @@
 //! Where the agent stands: between two directories, or in a Kubernetes cluster.
 
 use crate::args::{Kubernetes, Source};
+use crate::backoff::Backoff;
 use crate::kubernetes;
 use crate::lease::{self, Keeper, Leadership, Standing};
 use crate::sink::files::Writer;
@@ -9,8 +10,10 @@ use crate::state::StateDir;
 use crate::status::Status;
 use crate::vault::{Secrets, Vault};
 use anyhow::{Context, ensure};
+use sealane_core::name::ClusterUid;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,6 +53,21 @@ impl Place {
             Place::Files { .. } => Vault::Directory(state.clone()),
             Place::Kubernetes { client, args } => {
                 Vault::Secrets(Secrets::new(client.clone(), &args.namespace))
+            }
+        }
+    }
+
+    /// Which Kubernetes cluster this is, asked for as long as it takes; `None` where it is none.
+    pub(super) async fn uid(&self) -> Option<ClusterUid> {
+        let Place::Kubernetes { client, .. } = self else { return None };
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            match kubernetes::cluster_uid(client).await {
+                Ok(uid) => return Some(uid),
+                Err(error) => {
+                    tracing::warn!(%error, "can not find out which cluster this is yet");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
             }
         }
     }

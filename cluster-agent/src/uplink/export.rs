@@ -10,6 +10,7 @@ use crate::lease::Leadership;
 use crate::status::{SessionState, Status};
 use crate::store::Store;
 use sealane_core::identity::{FederationId, InstanceId, SessionId};
+use sealane_core::name::ClusterUid;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::federation::v1::catalog_client::CatalogClient;
 use sealane_proto::federation::v1::export_reply::Kind as Reply;
@@ -29,6 +30,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(6);
 /// Where a term's number stands in its sessions' numbers.
 const TERM: u32 = 32;
+/// How long to stay away where another cluster is the member: only a person ends that.
+const OTHER: Duration = Duration::from_secs(30);
 /// Messages that may wait for the connection: one write and heartbeats, which are worthless when late.
 const OUTGOING: usize = 4;
 
@@ -45,6 +48,8 @@ pub struct ExportLoop {
     pub leadership: Leadership,
     /// Who this cluster is.
     pub own: Arc<Own>,
+    /// Which Kubernetes cluster it is.
+    pub uid: Option<ClusterUid>,
     /// What it exports; `None` until its source was read whole.
     pub catalog: watch::Receiver<Option<Arc<Catalog>>>,
     /// Its lanes.
@@ -93,6 +98,9 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
             StreamError::Held(by) => {
                 tracing::warn!(%instance, reason = by, retry_in = ?pause, "another agent instance holds the session");
             }
+            StreamError::OtherCluster(said) => {
+                tracing::error!(reason = said, retry_in = ?pause, "another Kubernetes cluster is the member of this name");
+            }
             StreamError::Removed(said) => removed(&inner.status, &inner.store, said),
             _ => tracing::info!(error = %error, retry_in = ?pause, "catalog stream ended"),
         }
@@ -109,6 +117,7 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
 fn pause(error: &StreamError, backoff: &mut Backoff) -> Duration {
     match error {
         StreamError::Fenced(_) => TTL + backoff.pause(),
+        StreamError::OtherCluster(_) => OTHER,
         _ => backoff.pause(),
     }
 }
@@ -129,6 +138,7 @@ impl ExportLoop {
             hello: Some(hello::hello(Some(federation))),
             session: id.0.to_vec(),
             instance: self.instance.0.to_vec(),
+            uid: self.uid.as_ref().map(ToString::to_string),
         };
         send(&sender, Request::Open(open)).await?;
         let mut client = CatalogClient::new(self.store.channel()?).max_decoding_message_size(MAX_MESSAGE);

@@ -254,6 +254,7 @@ async fn a_write_of_unknown_fate_is_left_to_the_next_sessions_digests() {
         store: script.store.clone(),
         instance: InstanceId([1; 16]),
         own: Arc::new(own()),
+        uid: None,
         catalog: published.subscribe(),
         lanes: lanes.subscribe(),
         status: script.status.clone(),
@@ -361,8 +362,16 @@ async fn an_expired_certificate_is_renewed_and_kept() {
         identity: Vec::new().into(),
         roots: String::new(),
     };
-    let (store, stop) = (script.store.clone(), script.stop.clone());
-    tokio::spawn(enroll::keep_renewed(vault.clone(), kept, store, Leadership::alone(), stop));
+    let renewal = enroll::Renewal {
+        vault: vault.clone(),
+        kept,
+        store: script.store.clone(),
+        leadership: Leadership::alone(),
+        status: script.status.clone(),
+        state: state.clone(),
+        projected: None,
+    };
+    tokio::spawn(enroll::keep_renewed(renewal, script.stop.clone()));
     until("it is renewed", || script.store.identity().current().serial != before.serial).await;
     let servers = script.store.membership().servers;
     assert_eq!(servers, ["127.0.0.1:1", "127.0.0.1:2"]);

@@ -2,7 +2,7 @@
 //! the answers of the latest are kept, and what was issued before those is not run.
 
 use super::draft::Draft;
-use super::join;
+use super::{issuer, join};
 use crate::command::{ADMIN_SKEW_MS, AdminAction, Refusal, RefusalCode, Reply, issued};
 use crate::events::ClusterFact;
 use crate::identity::{ClusterId, ServerId};
@@ -55,6 +55,7 @@ fn run(draft: &mut Draft, action: &AdminAction) -> Result<Reply, Refusal> {
     match action {
         AdminAction::CreateToken { hash, scope, expires } => create_token(draft, *hash, scope, *expires),
         AdminAction::RemoveCluster { name } => remove_cluster(draft, name),
+        AdminAction::AddCluster(add) => issuer::add(draft, add),
     }
 }
 
@@ -86,6 +87,7 @@ fn create_token(
             sound_grant(exports)?;
             sound_grant(imports)?;
             join::free(&draft.state, name, trust_domain)?;
+            issuer::not_added(&draft.state, name)?;
             scope.clone()
         }
         TokenScope::Server { id } => TokenScope::Server { id: server_id(draft, *id)? },
@@ -99,7 +101,7 @@ fn create_token(
     Ok(Reply::TokenCreated { server })
 }
 
-fn sound_grant(grant: &Grant) -> Result<(), Refusal> {
+pub(super) fn sound_grant(grant: &Grant) -> Result<(), Refusal> {
     grant.flaw().map_or(Ok(()), |flaw| Err(Refusal::new(RefusalCode::Invalid, flaw)))
 }
 
@@ -133,7 +135,11 @@ pub(super) fn drop_tokens(draft: &mut Draft, gone: impl Fn(&Token) -> bool) -> u
 }
 
 fn remove_cluster(draft: &mut Draft, name: &ClusterName) -> Result<Reply, Refusal> {
+    let added = issuer::forget(draft, name);
     let Some(id) = draft.state.by_name.get(name).copied() else {
+        if added {
+            return Ok(Reply::Done);
+        }
         return Err(Refusal::new(RefusalCode::NotFound, format!("there is no cluster {name}")));
     };
     let services: Vec<_> = draft.state.services_of(id).cloned().collect();

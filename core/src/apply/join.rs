@@ -1,7 +1,7 @@
 //! Joining and renewing: how a key becomes a member's.
 
-use super::authority;
 use super::draft::Draft;
+use super::{authority, issuer};
 use crate::command::{Joined, Refusal, RefusalCode, Reply};
 use crate::events::ClusterFact;
 use crate::identity::{ClusterId, Principal};
@@ -27,6 +27,7 @@ pub(super) fn join(draft: &mut Draft, token: &Hash, key: Hash, not_after: Millis
     }
     let (joined, cluster) = match &token.scope {
         TokenScope::Cluster { name, trust_domain, exports, imports } => {
+            issuer::not_added(&draft.state, name)?;
             free(&draft.state, name, trust_domain)?;
             let certificate = CertificateRecord { key, not_after };
             let id = add_cluster(draft, name, trust_domain, (exports, imports), certificate);
@@ -90,7 +91,7 @@ pub(super) fn free(state: &State, name: &ClusterName, trust_domain: &TrustDomain
     Err(Refusal::new(RefusalCode::Exists, rule))
 }
 
-fn add_cluster(
+pub(super) fn add_cluster(
     draft: &mut Draft,
     name: &ClusterName,
     trust_domain: &TrustDomain,
@@ -103,6 +104,7 @@ fn add_cluster(
         id,
         name: name.clone(),
         trust_domain: trust_domain.clone(),
+        uid: None,
         exports: exports.clone(),
         imports: imports.clone(),
         joined: draft.now(),

@@ -1,10 +1,11 @@
 //! Sessions and leases: who writes a catalog now, and whether it was heard from.
 
-use super::authority;
 use super::draft::Draft;
+use super::{authority, issuer};
 use crate::command::{CatalogResult, Refusal, Reply, SessionError};
 use crate::events::ClusterFact;
 use crate::identity::{ClusterId, InstanceId, Principal, SessionId};
+use crate::name::ClusterUid;
 use crate::state::{Cluster, Lease, Session};
 use crate::time::Millis;
 use std::sync::Arc;
@@ -16,13 +17,16 @@ pub(super) fn open(
     draft: &mut Draft,
     by: Option<&Principal>,
     id: ClusterId,
-    session: SessionId,
-    instance: InstanceId,
+    (session, instance): (SessionId, InstanceId),
+    uid: Option<&ClusterUid>,
 ) -> Result<Reply, Refusal> {
     let Some(cluster) = draft.cluster(id) else {
         return Ok(Reply::Session(Err(SessionError::NotMember)));
     };
     authority::agent_of(by, &cluster)?;
+    if let Err(other) = issuer::same_cluster(&cluster, uid) {
+        return Ok(Reply::Session(Err(SessionError::OtherCluster(other))));
+    }
     if cluster.session.as_ref().is_some_and(|current| current.id == session) {
         return Ok(Reply::Session(Ok(())));
     }
@@ -40,6 +44,7 @@ pub(super) fn open(
         }
     };
     let refused = cluster.session.as_ref().and_then(|current| current.refused);
+    issuer::state_uid(draft, id, uid);
     start(
         draft,
         &cluster,

@@ -2,10 +2,11 @@
 
 mod catalog;
 mod enrolment;
+mod issuer;
 mod sessions;
 
 use crate::apply::Fatal;
-use crate::command::{ADMIN_SKEW_MS, Action, AdminAction, Command, RefusalCode, Reply, admin_key};
+use crate::command::{ADMIN_SKEW_MS, Action, AdminAction, Command, RefusalCode, Reply, VERSION, admin_key};
 use crate::events::Events;
 use crate::identity::{FederationId, Principal, ServerId};
 use crate::name::{ServiceAccount, TrustDomain};
@@ -35,7 +36,8 @@ fn a_replica_stops_where_it_would_part_from_its_peers() {
     let remove = || Action::RemoveServer { id: ServerId(1) };
     let mut state = State::empty();
     assert_eq!(state.apply(1, &plain(1, remove())), Err(Fatal::NotFounded { index: 1 }));
-    assert_eq!(state.apply(1, &plain(2, found())), Err(Fatal::TooNew { index: 1, needs: 2 }));
+    let newer = VERSION + 1;
+    assert_eq!(state.apply(1, &plain(newer, found())), Err(Fatal::TooNew { index: 1, needs: newer }));
     assert_eq!(state, State::empty());
     state.apply(1, &plain(1, found())).unwrap();
     let founded = state.clone();
@@ -44,6 +46,19 @@ fn a_replica_stops_where_it_would_part_from_its_peers() {
     assert_eq!(state.apply(2, &plain(9, remove())), Err(Fatal::TooNew { index: 2, needs: 9 }));
     state.meta.cluster_version = 1;
     assert_eq!(state, founded);
+}
+
+#[test]
+fn the_version_is_raised_to_what_this_build_understands_and_never_lowered() {
+    let mut state = State::empty();
+    state.apply(1, &plain(1, found())).unwrap();
+    let raise = |version| plain(1, Action::RaiseVersion { version });
+    let newer = VERSION + 1;
+    assert_eq!(state.apply(2, &raise(newer)), Err(Fatal::TooNew { index: 2, needs: newer }));
+    state.apply(2, &raise(VERSION)).unwrap();
+    assert_eq!(state.meta.cluster_version, VERSION);
+    state.apply(3, &raise(1)).unwrap();
+    assert_eq!(state.meta.cluster_version, VERSION);
 }
 
 #[test]

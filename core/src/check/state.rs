@@ -16,6 +16,7 @@ pub(super) const PROPERTIES: &[fn(&State) -> Vec<Note>] = &[
     bundles_are_of_their_clusters,
     endpoints_are_of_their_clusters,
     tokens_point_to_members,
+    admissions_are_of_their_clusters,
     results_are_bounded,
     limits_are_kept,
 ];
@@ -115,6 +116,16 @@ fn tokens_point_to_members(state: &State) -> Vec<Note> {
     let strange = joined.filter(|id| !state.clusters.contains_key(id));
     strange
         .map(|id| error("tokens", format!("one was consumed by cluster {id}, which is no member")))
+        .collect()
+}
+
+fn admissions_are_of_their_clusters(state: &State) -> Vec<Note> {
+    let strange = state.admissions.iter().filter(|(name, admission)| {
+        let member = state.cluster_named(name);
+        admission.cluster != **name || member.is_some_and(|m| m.trust_domain != admission.trust_domain)
+    });
+    strange
+        .map(|(name, _)| error(format!("admission of {name}"), "it is of another cluster or trust domain"))
         .collect()
 }
 

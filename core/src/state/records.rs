@@ -1,6 +1,8 @@
 //! The state as a set of records: the one form that disk, snapshot and backup share.
 
-use super::{AdminKey, AdminResult, Cluster, Hash, Meta, Record, RecordKey, Server, Shard, State, Token};
+use super::{
+    AdminKey, AdminResult, Admission, Cluster, Hash, Meta, Record, RecordKey, Server, Shard, State, Token,
+};
 use crate::identity::{ClusterId, FederationId, ServerId};
 use crate::name::{ServiceKey, TrustDomain};
 use crate::state::Limits;
@@ -44,6 +46,7 @@ impl Record {
             Record::Cluster(cluster) => RecordKey::Cluster(cluster.id),
             Record::Shard(service, cluster, _) => RecordKey::Shard(service.clone(), *cluster),
             Record::AdminResult(key, _) => RecordKey::AdminResult(*key),
+            Record::Admission(admission) => RecordKey::Admission(admission.cluster.clone()),
         }
     }
 }
@@ -67,6 +70,7 @@ impl State {
             },
             servers: OrdMap::new(),
             tokens: OrdMap::new(),
+            admissions: OrdMap::new(),
             clusters: OrdMap::new(),
             shards: OrdMap::new(),
             admin_results: OrdMap::new(),
@@ -88,6 +92,7 @@ impl State {
                 Record::Shard(service.clone(), *id, self.shards.get(&(service.clone(), *id))?.clone())
             }
             RecordKey::AdminResult(key) => Record::AdminResult(*key, self.admin_results.get(key)?.clone()),
+            RecordKey::Admission(name) => Record::Admission(self.admissions.get(name)?.clone()),
         })
     }
 
@@ -99,6 +104,7 @@ impl State {
             .chain(self.clusters.values().cloned().map(Record::Cluster))
             .chain(self.shards.iter().map(|((s, c), shard)| Record::Shard(s.clone(), *c, shard.clone())))
             .chain(self.admin_results.iter().map(|(key, result)| Record::AdminResult(*key, result.clone())))
+            .chain(self.admissions.values().cloned().map(Record::Admission))
     }
 
     /// The key of every record, in order.
@@ -134,6 +140,7 @@ impl State {
             Record::Cluster(cluster) => return self.load_cluster(cluster),
             Record::Shard(service, id, shard) => self.load_shard(service, id, shard),
             Record::AdminResult(key, result) => self.load_result(key, result),
+            Record::Admission(admission) => self.load_admission(admission),
         };
         if fresh { Ok(()) } else { Err(twice(key)) }
     }
@@ -155,6 +162,10 @@ impl State {
 
     fn load_result(&mut self, key: AdminKey, result: Arc<AdminResult>) -> bool {
         self.admin_results.insert(key, result).is_none()
+    }
+
+    fn load_admission(&mut self, admission: Arc<Admission>) -> bool {
+        self.admissions.insert(admission.cluster.clone(), admission).is_none()
     }
 
     fn load_cluster(&mut self, cluster: Arc<Cluster>) -> Result<(), RecordError> {

@@ -4,9 +4,10 @@ use super::{
     World, address, admin, agent, bundle, endpoint, endpoint_id, export, gateway, instance, key, name, port,
     scope, session, spec,
 };
-use super::{http, interest, put, put_endpoints};
+use super::{added, http, interest, put, put_endpoints};
 use crate::command::{Action, AdminAction, CatalogChange, Command};
 use crate::endpoint::{Endpoint, Locality};
+use crate::identity::Principal;
 use crate::name::{NetworkName, PortName, TopologyName};
 use crate::service::{Export, Invalid, IpFamily, ServiceType, SessionAffinity};
 use crate::state::LaneVerdict;
@@ -24,6 +25,8 @@ const NETWORKS: [&str; 2] = ["north", "south"];
 pub(crate) enum Step {
     Join(usize),
     Remove(usize),
+    /// By a token of its issuer, which is stated first.
+    Enter(usize),
     Open(usize, u8),
     Lapse(usize),
     Revive(usize),
@@ -58,6 +61,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => cluster.clone().prop_map(Step::Join),
         1 => cluster.clone().prop_map(Step::Remove),
+        1 => cluster.clone().prop_map(Step::Enter),
         3 => (cluster.clone(), 1u8..3).prop_map(|(c, i)| Step::Open(c, i)),
         4 => cluster.clone().prop_map(Step::Lapse),
         2 => cluster.clone().prop_map(Step::Revive),
@@ -125,12 +129,13 @@ impl World {
             }
             Step::Again => return last.cloned(),
             Step::Join(at) => {
-                if member(at).is_some() {
+                if member(at).is_some() || self.state.admissions.contains_key(&name(CLUSTERS[*at])) {
                     return None;
                 }
                 let token = self.token(scope(CLUSTERS[*at]));
                 (None, Action::Join { token, key: [3; 32], not_after: Millis(1 << 40) })
             }
+            Step::Enter(at) => self.enter(CLUSTERS[*at]),
             Step::Remove(at) => {
                 let key = self.admin_key();
                 (
@@ -140,7 +145,10 @@ impl World {
             }
             Step::Open(at, by) => {
                 let (cluster, id) = (member(at)?.id, session(self.fresh()));
-                (agent(CLUSTERS[*at]), Action::OpenSession { cluster, session: id, instance: instance(*by) })
+                (
+                    agent(CLUSTERS[*at]),
+                    Action::OpenSession { cluster, session: id, instance: instance(*by), uid: None },
+                )
             }
             Step::Lapse(at) => {
                 let member = member(at)?;
@@ -178,6 +186,20 @@ impl World {
             }
         };
         Some(self.command(principal, action))
+    }
+
+    fn enter(&mut self, cluster: &str) -> (Option<Principal>, Action) {
+        match self.state.admissions.get(&name(cluster)).map(|admission| admission.put) {
+            None => (
+                admin(),
+                Action::Admin { key: self.admin_key(), action: AdminAction::AddCluster(added(cluster)) },
+            ),
+            Some(_) => {
+                let token = [self.fresh(); 32];
+                let proof = self.proof(cluster, token);
+                (None, Action::JoinByIssuer { proof, key: [5; 32], not_after: Millis(1 << 40) })
+            }
+        }
     }
 
     fn change(&self, cluster: &str, change: &Change) -> CatalogChange {

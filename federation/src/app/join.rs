@@ -103,7 +103,8 @@ async fn ask_each(token: &JoinToken, csr: &Csr) -> anyhow::Result<JoinReply> {
         let policy = Arc::new(PinnedRoot::new(token.root_hash));
         let tls = client_config(None, policy, &[ALPN_H2]);
         let channel = channel(std::slice::from_ref(endpoint), tls, &DialOptions::default())?;
-        let request = JoinRequest { secret: token.secret().to_vec(), csr: csr.der().to_vec() };
+        let request =
+            JoinRequest { secret: token.secret().to_vec(), csr: csr.der().to_vec(), projected: None };
         match timeout(PATIENCE, EnrollClient::new(channel).join(request)).await {
             Ok(Ok(reply)) => return Ok(reply.into_inner()),
             Ok(Err(status)) if status.message().is_empty() => {

@@ -6,6 +6,7 @@ use crate::consensus::node::NodeConfig;
 use crate::consensus::open::{Bootstrap, Config, open};
 use crate::consensus::replica::Replica;
 use crate::consensus::transport::grpc::GrpcTransport;
+use crate::issuers::Issuers;
 use crate::lease::{Leasing, LeasingParts};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
@@ -182,6 +183,7 @@ async fn assemble(directory: &Directory, settings: Settings) -> anyhow::Result<S
         replica,
         writer,
         peers,
+        issuers: Issuers::default(),
         metrics,
         reads: Arc::new(Semaphore::new(rest::READS)),
         drain: CancellationToken::new(),

@@ -2,6 +2,7 @@
 
 mod api;
 mod bench;
+mod issuer;
 mod members;
 mod recovery;
 mod servers;

@@ -55,7 +55,7 @@ impl Bench {
     fn open(&mut self, n: u64, session: SessionId) {
         let agent = Principal::Agent(ClusterName::parse(&format!("c{n}")).unwrap());
         let instance = InstanceId([1; 16]);
-        self.apply(Some(agent), Do::OpenSession { cluster: ClusterId(n), session, instance });
+        self.apply(Some(agent), Do::OpenSession { cluster: ClusterId(n), session, instance, uid: None });
     }
 
     fn apply(&mut self, principal: Option<Principal>, action: Do) {
@@ -171,7 +171,7 @@ fn agents_restarted_together_with_the_servers_get_in_though_nothing_lapses() {
     let anew = |bench: &mut Bench, n: u64| {
         let agent = Principal::Agent(ClusterName::parse(&format!("c{n}")).unwrap());
         let (session, instance) = (SessionId([99; 16]), InstanceId([9; 16]));
-        bench.apply(Some(agent), Do::OpenSession { cluster: ClusterId(n), session, instance });
+        bench.apply(Some(agent), Do::OpenSession { cluster: ClusterId(n), session, instance, uid: None });
         bench.state.clusters[&ClusterId(n)].session.as_ref().unwrap().instance == instance
     };
     bench.run(TTL - ms(250), &[]);

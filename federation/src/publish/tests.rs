@@ -60,7 +60,10 @@ impl Bench {
         self.admin(byte, action);
         self.apply(None, Action::Join { token: [byte; 32], key: [byte; 32], not_after: Millis(u64::MAX) });
         let (cluster, session, instance) = (ClusterId(n), SessionId([byte; 16]), InstanceId([byte; 16]));
-        self.apply(Some(Principal::Agent(Self::name(n))), Action::OpenSession { cluster, session, instance });
+        self.apply(
+            Some(Principal::Agent(Self::name(n))),
+            Action::OpenSession { cluster, session, instance, uid: None },
+        );
         self.write(n, CatalogChange::PutInterest { namespaces: [Namespace::parse("shop").unwrap()].into() });
     }
 

@@ -8,7 +8,7 @@ use axum::extract::Path;
 use sealane_core::compute::Computation;
 use sealane_core::identity::InstanceId;
 use sealane_core::liveness::{self, Liveness, NoWitness};
-use sealane_core::state::{self, Cluster, Lease, Session};
+use sealane_core::state::{self, Admission, Cluster, Issuer, Lease, Session};
 use sealane_core::time::Millis;
 use sealane_core::view::{Standing, ViewKey};
 use std::time::Instant;
@@ -18,13 +18,33 @@ use std::time::Instant;
     responses((status = 200, body = types::Clusters), (status = "4XX", body = types::ApiError),
               (status = 503, body = types::ApiError)))]
 pub(super) async fn clusters(reading: Reading) -> Result<Json<types::Clusters>, Refused> {
+    let added = reading.facts.admissions.values().map(|a| added(&reading.facts, a)).collect();
     let all = reading.compute(|reading| {
         let contacts = reading.serving.leasing.contacts();
         let named = reading.facts.by_name.values().filter_map(|id| reading.facts.clusters.get(id));
         named.map(|c| cluster_of(reading, c, &contacts)).collect()
     });
     let (clusters, freshness) = all.await?;
-    Ok(Json(types::Clusters { clusters, freshness }))
+    Ok(Json(types::Clusters { clusters, added, freshness }))
+}
+
+fn added(state: &state::State, admission: &Admission) -> types::Added {
+    let keys = match &admission.issuer {
+        Issuer::Keys { keys, .. } => keys.iter().map(|key| key.kid.clone().unwrap_or_default()).collect(),
+        Issuer::Discovery { .. } => Vec::new(),
+    };
+    types::Added {
+        name: admission.cluster.to_string(),
+        member: state.by_name.contains_key(&admission.cluster),
+        trust_domain: admission.trust_domain.to_string(),
+        exports: admission.exports.namespaces.clone(),
+        imports: admission.imports.namespaces.clone(),
+        issuer: admission.issuer.name().map(ToString::to_string),
+        fetched: matches!(admission.issuer, Issuer::Discovery { .. }),
+        keys,
+        subject: admission.subject.to_string(),
+        last_joined: admission.last_joined.map(rfc3339),
+    }
 }
 
 /// One cluster.
@@ -62,6 +82,7 @@ fn cluster_of(reading: &Reading, c: &Cluster, contacts: &Contacts) -> types::Clu
         name: c.name.to_string(),
         id: c.id.0,
         trust_domain: c.trust_domain.to_string(),
+        uid: c.uid.as_ref().map(ToString::to_string),
         standing: standing(liveness.standing),
         lease: lease(c.lease, now),
         last_heard_ms: contact

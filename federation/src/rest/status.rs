@@ -4,6 +4,7 @@ use super::types::{self, ServerRole};
 use super::{Reading, STALE, count, millis};
 use crate::consensus::status::{RaftStatus, Role};
 use axum::Json;
+use sealane_core::command::VERSION;
 use sealane_core::identity::ServerId;
 use sealane_core::liveness;
 use sealane_core::state::State;
@@ -132,6 +133,13 @@ fn warnings(
     }
     let silent = raft.progress.iter().filter(|(id, p)| raft.is_leader() && **id != raft.id && !p.active);
     all.extend(silent.map(|(id, _)| format!("server {id} is not heard of")));
+    let (holds, understood) = (reading.facts.meta.cluster_version, VERSION);
+    if reading.facts.is_founded() && holds < understood {
+        all.push(format!(
+            "the federation is at command version {holds}, and this server understands {understood}: once every server is \
+             upgraded, run `sealane server raise-version`; older builds can not come back after it"
+        ));
+    }
     certificates(reading, &mut all);
     all
 }

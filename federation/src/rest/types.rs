@@ -138,6 +138,33 @@ pub struct Clusters {
     pub freshness: Freshness,
     /// The clusters, by name.
     pub clusters: Vec<Cluster>,
+    /// Those that may join by tokens of their own issuers, members or not, by name.
+    pub added: Vec<Added>,
+}
+
+/// A cluster that may join by tokens of its own issuer, whenever it wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Added {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a member.
+    pub member: bool,
+    /// The trust domain that it has, or will have.
+    pub trust_domain: String,
+    /// What it may export, as namespace patterns.
+    pub exports: Vec<String>,
+    /// What it may import.
+    pub imports: Vec<String>,
+    /// What its tokens must name as their issuer; `null` for anything.
+    pub issuer: Option<String>,
+    /// Whether the servers fetch the issuer's keys; else they were given.
+    pub fetched: bool,
+    /// The names of the keys that were given; a key without a name has an empty one.
+    pub keys: Vec<String>,
+    /// Whom its tokens must speak for.
+    pub subject: String,
+    /// When it last joined by such a token; `null` for never.
+    pub last_joined: Option<String>,
 }
 
 /// `GET /api/v1/clusters/{name}`.
@@ -159,6 +186,8 @@ pub struct Cluster {
     pub id: u64,
     /// Its trust domain.
     pub trust_domain: String,
+    /// The UID of its namespace kube-system; `null` where it is not known or not a Kubernetes cluster.
+    pub uid: Option<String>,
     /// The store's verdict.
     pub standing: Standing,
     /// Its proof of life in the store.

@@ -1,5 +1,8 @@
 //! What administrators ask for.
 
+mod add;
+mod raise;
+
 use super::{Serving, invalid, refused, unexpected};
 use crate::consensus::replica::ChangeError;
 use crate::metrics::Call;
@@ -209,6 +212,14 @@ impl Admin for AdminService {
         done.map(Response::new).inspect_err(|_| self.serving.metrics.error(Call::Admin))
     }
 
+    async fn add_cluster(
+        &self,
+        request: Request<pb::AddClusterRequest>,
+    ) -> Result<Response<pb::AddClusterReply>, Status> {
+        let done = self.with_cluster(request).await;
+        done.map(Response::new).inspect_err(|_| self.serving.metrics.error(Call::Admin))
+    }
+
     async fn remove_cluster(
         &self,
         request: Request<pb::RemoveClusterRequest>,
@@ -231,6 +242,17 @@ impl Admin for AdminService {
             }
         }
         Ok(Response::new(pb::RemoveServerReply {}))
+    }
+
+    async fn raise_version(
+        &self,
+        request: Request<pb::RaiseVersionRequest>,
+    ) -> Result<Response<pb::RaiseVersionReply>, Status> {
+        let admin = self.serving.admin(&request)?;
+        let version = self.serving.raise_version(admin.clone()).await;
+        let version = version.inspect_err(|_| self.serving.metrics.error(Call::Admin))?;
+        tracing::info!(%admin, version, "command version raised");
+        Ok(Response::new(pb::RaiseVersionReply { version }))
     }
 
     async fn confirm_lapses(

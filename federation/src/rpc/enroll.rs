@@ -1,7 +1,8 @@
 //! Joining by a token, and renewing by a certificate.
 //!
-//! Law: a stranger without a token's secret writes nothing, here or in the log.
+//! Law: a stranger without a token's secret, or a token of an added cluster's issuer, writes nothing, here or in the log.
 
+mod projected;
 mod rate;
 
 use super::{Serving, invalid, refused, unexpected};
@@ -70,6 +71,9 @@ impl EnrollService {
 
     async fn joined(&self, source: IpAddr, request: pb::JoinRequest) -> Result<pb::JoinReply, Status> {
         self.admit(source)?;
+        if let Some(shown) = &request.projected {
+            return self.joined_by_issuer(source, &request.csr, shown).await;
+        }
         let secret: [u8; 32] = field::hash(&request.secret, "secret").map_err(|e| invalid(&e))?;
         let csr = parse(&request.csr)?;
         let token = sha256(&secret);
@@ -92,6 +96,32 @@ impl EnrollService {
                 self.server(&csr, id)
             }
             Reply::Refused(refusal) => Err(refused(&refusal)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn joined_by_issuer(
+        &self,
+        source: IpAddr,
+        csr: &[u8],
+        shown: &pb::ProjectedToken,
+    ) -> Result<pb::JoinReply, Status> {
+        let csr = parse(csr)?;
+        let projected::Shown { proof, id: token } = self.verified(source, shown).await?;
+        let validity = self.validity();
+        let action =
+            Action::JoinByIssuer { proof, key: csr.public_key_hash(), not_after: validity.not_after };
+        let written = self.serving.writer.write(None, action).await?;
+        let _ = self.serving.replica.wait_applied(written.index, tokio::time::Instant::now() + SEEN).await;
+        match written.reply {
+            Reply::Joined(Joined::Cluster { id, name, trust_domain }) => {
+                tracing::info!(cluster = %name, %id, %source, token, "cluster joined by a token of its issuer");
+                self.cluster(&csr, id, &name, &trust_domain, validity)
+            }
+            Reply::Refused(refusal) => {
+                tracing::warn!(cluster = shown.cluster, %source, token, reason = %refusal, "a join was refused");
+                Err(refused(&refusal))
+            }
             _ => Err(unexpected()),
         }
     }

@@ -127,13 +127,20 @@ impl Export {
         let hello = self.serving.greet(open.hello.as_ref())?;
         let session = SessionId(field::id(&open.session, "session").map_err(|e| invalid(&e))?);
         let instance = InstanceId(field::id(&open.instance, "instance").map_err(|e| invalid(&e))?);
-        let action = Action::OpenSession { cluster: self.agent.id, session, instance };
+        let uid = field::optional_name(open.uid.as_deref(), "uid").map_err(|e| invalid(&e))?;
+        // An older federation has no place for it yet.
+        let uid = uid.filter(|_| self.serving.replica.state().1.state.meta.cluster_version >= 2);
+        let action = Action::OpenSession { cluster: self.agent.id, session, instance, uid };
         let written = self.serving.writer.write(Some(self.agent.principal()), action).await?;
         match written.reply {
             // A stream opens one session, so the cell is empty.
             Reply::Session(Ok(())) => self.opened.set(session).unwrap_or_default(),
             Reply::Session(Err(error @ SessionError::NotMember)) => {
                 return Err(Status::permission_denied(error.to_string()));
+            }
+            Reply::Session(Err(SessionError::OtherCluster(other))) => {
+                tracing::warn!(cluster = %self.agent.name, %instance, reason = %other, "session refused");
+                return Err(Status::failed_precondition(format!("other-cluster: {other}")));
             }
             Reply::Session(Err(error)) => {
                 tracing::warn!(cluster = %self.agent.name, %instance, reason = %error, "session refused");

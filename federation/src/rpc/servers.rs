@@ -3,7 +3,7 @@
 use super::{Serving, refused, unexpected};
 use crate::metrics::Call;
 use crate::rpc::admin::change;
-use sealane_core::command::{Action, Reply};
+use sealane_core::command::{Action, Reply, VERSION};
 use sealane_core::identity::{Principal, ServerId};
 use sealane_core::name::ServiceAccount;
 use sealane_proto::servers::v1 as pb;
@@ -81,6 +81,14 @@ impl Servers for ServersService {
         self.serving.server(&request)?;
         admin(&request.get_ref().admin)?;
         Ok(Response::new(pb::ConfirmLapsesReply { lapsed: self.serving.confirm_lapses()? }))
+    }
+
+    async fn understands(
+        &self,
+        request: Request<pb::UnderstandsRequest>,
+    ) -> Result<Response<pb::UnderstandsReply>, Status> {
+        self.serving.server(&request)?;
+        Ok(Response::new(pb::UnderstandsReply { version: VERSION }))
     }
 
     async fn beat(&self, request: Request<pb::BeatRequest>) -> Result<Response<pb::BeatReply>, Status> {

@@ -1,6 +1,7 @@
 //! Commands: entries of the log.
 
-use super::field::{hash, id, inner, list, name, optional, present, to_list};
+use super::admission;
+use super::field::{hash, id, inner, list, name, optional, optional_name, present, to_list};
 use super::{Invalid, Wire};
 use crate::store::v1 as wire;
 use sealane_core::command::{Action, AdminAction, Command, VERSION};
@@ -162,19 +163,24 @@ fn to_action(action: &Action) -> wire::command::Action {
             status_address: status_address.clone(),
         }),
         Action::RemoveServer { id } => Kind::RemoveServer(id.0),
+        Action::RaiseVersion { version } => Kind::RaiseVersion(*version),
         Action::Admin { key, action } => {
             Kind::Admin(wire::Admin { key: key.to_vec(), action: Some(to_admin(action)) })
         }
         Action::Join { token, key, not_after } => {
             Kind::Join(wire::Join { token: token.to_vec(), key: key.to_vec(), not_after_ms: not_after.0 })
         }
+        Action::JoinByIssuer { proof, key, not_after } => {
+            Kind::JoinByIssuer(admission::to_join(proof, key, *not_after))
+        }
         Action::Renew { cluster, key, not_after } => {
             Kind::Renew(wire::Renew { cluster: cluster.0, key: key.to_vec(), not_after_ms: not_after.0 })
         }
-        Action::OpenSession { cluster, session, instance } => Kind::OpenSession(wire::OpenSession {
+        Action::OpenSession { cluster, session, instance, uid } => Kind::OpenSession(wire::OpenSession {
             cluster: cluster.0,
             session: session.0.to_vec(),
             instance: instance.0.to_vec(),
+            uid: uid.as_ref().map(ToString::to_string),
         }),
         Action::Catalog { cluster, session, sequence, changes } => Kind::Catalog(wire::Catalog {
             cluster: cluster.0,
@@ -202,6 +208,7 @@ fn to_admin(action: &AdminAction) -> wire::admin::Action {
             })
         }
         AdminAction::RemoveCluster { name } => wire::admin::Action::RemoveCluster(name.to_string()),
+        AdminAction::AddCluster(add) => wire::admin::Action::AddCluster(add.to_wire()),
     }
 }
 
@@ -217,6 +224,7 @@ fn action(kind: wire::command::Action) -> Result<Action, Invalid> {
             let Server { id, address, status_address } = inner(m, "put_server")?;
             Action::PutServer { id, address, status_address }
         }
+        Kind::RaiseVersion(version) => Action::RaiseVersion { version },
         Kind::RemoveServer(number) => Action::RemoveServer { id: server_id(number, "remove_server")? },
         Kind::Admin(m) => Action::Admin {
             key: id(&m.key, "admin.key")?,
@@ -228,6 +236,11 @@ fn action(kind: wire::command::Action) -> Result<Action, Invalid> {
             key: hash(&m.key, "join.key")?,
             not_after: Millis(m.not_after_ms),
         },
+        Kind::JoinByIssuer(m) => Action::JoinByIssuer {
+            proof: admission::proof(&m).map_err(|e| e.within("join_by_issuer"))?,
+            key: hash(&m.key, "join_by_issuer.key")?,
+            not_after: Millis(m.not_after_ms),
+        },
         Kind::Renew(m) => Action::Renew {
             cluster: ClusterId(m.cluster),
             key: hash(&m.key, "renew.key")?,
@@ -237,6 +250,7 @@ fn action(kind: wire::command::Action) -> Result<Action, Invalid> {
             cluster: ClusterId(m.cluster),
             session: SessionId(id(&m.session, "open_session.session")?),
             instance: InstanceId(id(&m.instance, "open_session.instance")?),
+            uid: optional_name(m.uid.as_deref(), "open_session.uid")?,
         },
         Kind::Catalog(m) => Action::Catalog {
             cluster: ClusterId(m.cluster),
@@ -269,5 +283,6 @@ fn admin(action: wire::admin::Action) -> Result<AdminAction, Invalid> {
         wire::admin::Action::RemoveCluster(text) => {
             AdminAction::RemoveCluster { name: name(&text, "remove_cluster")? }
         }
+        wire::admin::Action::AddCluster(m) => AdminAction::AddCluster(inner(m, "add_cluster")?),
     })
 }

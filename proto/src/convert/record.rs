@@ -2,7 +2,9 @@
 
 use super::command::{server_id, version};
 use super::endpoint::shared;
-use super::field::{hash, id, inner, list, map, name, names, optional, present, texts, to_list};
+use super::field::{
+    hash, id, inner, list, map, name, names, optional, optional_name, present, texts, to_list,
+};
 use super::{Invalid, Wire, WireEnum};
 use crate::store::v1 as wire;
 use sealane_core::identity::{ClusterId, FederationId, InstanceId, SessionId};
@@ -15,7 +17,18 @@ use sealane_core::time::Millis;
 use std::sync::Arc;
 
 /// The version of the set of records that this build writes and understands.
-pub(super) const VERSION: u32 = 1;
+///
+/// 2: admissions, and the UID of a cluster.
+pub(super) const VERSION: u32 = 2;
+
+/// The lowest version that has all of a record: what says nothing new is read by older builds.
+fn needed(record: &Record) -> u32 {
+    match record {
+        Record::Admission(_) => 2,
+        Record::Cluster(cluster) if cluster.uid.is_some() => 2,
+        _ => 1,
+    }
+}
 
 impl Wire for RecordKey {
     type Message = wire::RecordKey;
@@ -31,6 +44,7 @@ impl Wire for RecordKey {
                 Kind::Shard(wire::ShardKey { service: Some(service.to_wire()), cluster: cluster.0 })
             }
             RecordKey::AdminResult(at) => Kind::AdminResult(at.0),
+            RecordKey::Admission(name) => Kind::Admission(name.to_string()),
         };
         wire::RecordKey { kind: Some(kind) }
     }
@@ -44,6 +58,7 @@ impl Wire for RecordKey {
             Kind::Cluster(number) => RecordKey::Cluster(ClusterId(number)),
             Kind::Shard(m) => RecordKey::Shard(present(m.service, "shard.service")?, ClusterId(m.cluster)),
             Kind::AdminResult(number) => RecordKey::AdminResult(AdminKey(number)),
+            Kind::Admission(text) => RecordKey::Admission(name(&text, "admission")?),
         })
     }
 }
@@ -65,8 +80,9 @@ impl Wire for Record {
                 reply: Some(result.reply.to_wire()),
                 by: result.by.to_string(),
             }),
+            Record::Admission(admission) => Kind::Admission(admission.to_wire()),
         };
-        wire::Record { min_version: VERSION, kind: Some(kind) }
+        wire::Record { min_version: needed(self), kind: Some(kind) }
     }
 
     fn from_wire(m: wire::Record) -> Result<Self, Invalid> {
@@ -86,6 +102,7 @@ impl Wire for Record {
                     reply: present(m.reply, "admin_result.reply")?,
                 }),
             ),
+            Kind::Admission(m) => Record::Admission(shared(m, "admission")?),
         })
     }
 }
@@ -219,6 +236,7 @@ impl Wire for Cluster {
             probes: to_list(&*self.probes),
             interest: texts(&*self.interest),
             lanes: self.lanes.iter().map(to_lane).collect(),
+            uid: self.uid.as_ref().map(ToString::to_string),
         }
     }
 
@@ -227,6 +245,7 @@ impl Wire for Cluster {
             id: ClusterId(m.id),
             name: name(&m.name, "name")?,
             trust_domain: name(&m.trust_domain, "trust_domain")?,
+            uid: optional_name(m.uid.as_deref(), "uid")?,
             exports: present(m.exports, "exports")?,
             imports: present(m.imports, "imports")?,
             joined: Millis(m.joined_ms),

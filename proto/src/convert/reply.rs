@@ -4,7 +4,7 @@ use super::command::server_id;
 use super::field::{id, inner, name};
 use super::{Invalid, Wire};
 use crate::store::v1 as wire;
-use sealane_core::command::{CatalogError, Joined, Reply, SessionError};
+use sealane_core::command::{CatalogError, Joined, OtherCluster, Reply, SessionError};
 use sealane_core::identity::{ClusterId, InstanceId};
 
 impl Wire for Reply {
@@ -77,6 +77,11 @@ fn to_session(result: &Result<(), SessionError>) -> wire::SessionReply {
         Err(SessionError::Fenced { by, since_ms }) => {
             Kind::Fenced(wire::Fenced { by: by.0.to_vec(), since_ms: *since_ms })
         }
+        Err(SessionError::OtherCluster(other)) => Kind::OtherCluster(wire::OtherCluster {
+            name: other.name.to_string(),
+            known: other.known.to_string(),
+            stated: other.stated.to_string(),
+        }),
     };
     wire::SessionReply { kind: Some(kind) }
 }
@@ -89,6 +94,11 @@ fn session(m: wire::SessionReply) -> Result<Result<(), SessionError>, Invalid> {
         Kind::Fenced(m) => {
             Err(SessionError::Fenced { by: InstanceId(id(&m.by, "fenced.by")?), since_ms: m.since_ms })
         }
+        Kind::OtherCluster(m) => Err(SessionError::OtherCluster(OtherCluster {
+            name: name(&m.name, "other_cluster.name")?,
+            known: name(&m.known, "other_cluster.known")?,
+            stated: name(&m.stated, "other_cluster.stated")?,
+        })),
     })
 }
 

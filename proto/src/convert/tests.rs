@@ -144,12 +144,12 @@ fn sizes_and_numbers_are_checked() {
 
 #[test]
 fn what_a_newer_version_wrote_says_that_this_one_is_too_old() {
-    let newer = store::v1::Command { min_version: 2, ..command(vec![]) };
+    let newer = store::v1::Command { min_version: 3, ..command(vec![]) };
     let (field, rule) = refused::<Command>(newer);
     assert_eq!(field, "min_version");
     assert_eq!(
         rule,
-        "needs version 2, and this process understands up to 1: it is too old and must be upgraded"
+        "needs version 3, and this process understands up to 2: it is too old and must be upgraded"
     );
 
     // A variant of a newer version is a field that prost drops: an empty oneof.
@@ -165,4 +165,16 @@ fn what_a_newer_version_wrote_says_that_this_one_is_too_old() {
 
     assert_eq!(refused::<Record>(store::v1::Record::default()).0, "min_version");
     assert_eq!(refused::<Record>(store::v1::Record { min_version: 1, kind: None }).0, "kind");
+}
+
+proptest! {
+    #[test]
+    fn what_says_nothing_new_is_read_by_older_builds(value in strategies::record()) {
+        let new = match &value {
+            Record::Admission(_) => true,
+            Record::Cluster(cluster) => cluster.uid.is_some(),
+            _ => false,
+        };
+        prop_assert_eq!(value.to_wire().min_version, if new { 2 } else { 1 });
+    }
 }

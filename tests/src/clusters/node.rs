@@ -120,6 +120,7 @@ impl<'a> Node<'a> {
     pub(super) async fn serve(&mut self, hub: &Path) -> Result<()> {
         self.daemon(&tools::ETCD, arguments::etcd(&self.state.join("etcd"), LOOPBACK)).await?;
         let server = ApiServer {
+            issuer: arguments::ISSUER,
             bind: Ipv4Addr::UNSPECIFIED.into(),
             advertise: self.plan.node().into(),
             etcd: LOOPBACK,

@@ -17,6 +17,7 @@ use crate::{binary, tools};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
+use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -166,6 +167,19 @@ impl Environment {
             ["--namespace", NAMESPACE, "exec", "sealane-federation-0", "-c", "server", "--", "/sealane"];
         let words: Vec<&str> = exec.iter().chain(arguments).copied().collect();
         self.kubectl(cluster, &words).await
+    }
+
+    /// The same, with a text on its standard input.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn sealane_reading(&self, cluster: &str, arguments: &[&str], input: &str) -> Result<String> {
+        let mut file = tempfile::tempfile().context("no temporary file")?;
+        file.write_all(input.as_bytes()).and_then(|()| file.rewind()).context("can not keep the input")?;
+        let exec = ["exec", "--stdin", "sealane-federation-0", "-c", "server", "--", "/sealane"];
+        let mut command = self.command("kubectl")?;
+        command.args(["--context", cluster, "--namespace", NAMESPACE]).args(exec).args(arguments).stdin(file);
+        run(&mut command.into(), HELM).await
     }
 
     /// What Helm says to these arguments, in the context of a cluster.

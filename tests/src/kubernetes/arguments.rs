@@ -13,6 +13,8 @@ pub const ETCD_PORT: u16 = 2379;
 /// What an API server is told.
 #[derive(Debug, Clone)]
 pub struct ApiServer<'a> {
+    /// Whom its tokens name as their issuer.
+    pub issuer: &'a str,
     /// Where it listens.
     pub bind: IpAddr,
     /// Under which address the Service `kubernetes` reaches it.
@@ -31,7 +33,7 @@ impl ApiServer<'_> {
     /// The words.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
-        let ApiServer { bind, advertise, etcd, services, .. } = self;
+        let ApiServer { issuer, bind, advertise, etcd, services, .. } = self;
         let pki = self.pki.display();
         let mut words = vec![
             format!("--etcd-servers=http://{etcd}:{ETCD_PORT}"),
@@ -42,7 +44,7 @@ impl ApiServer<'_> {
             format!("--tls-cert-file={pki}/apiserver.pem"),
             format!("--tls-private-key-file={pki}/apiserver.key"),
             format!("--client-ca-file={pki}/ca.pem"),
-            format!("--service-account-issuer={ISSUER}"),
+            format!("--service-account-issuer={issuer}"),
             format!("--service-account-key-file={pki}/sa.pub"),
             format!("--service-account-signing-key-file={pki}/sa.key"),
             format!("--kubelet-client-certificate={pki}/admin.pem"),
@@ -114,6 +116,7 @@ mod tests {
         let more = ["--max-requests-inflight=1".to_owned()];
         let address: IpAddr = "127.16.0.1".parse().unwrap();
         let server = ApiServer {
+            issuer: ISSUER,
             bind: address,
             advertise: address,
             etcd: address,

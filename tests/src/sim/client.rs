@@ -208,7 +208,10 @@ impl Agent {
             self.opened += 1;
             let session = SessionId::numbered(self.opened, random.bytes8());
             let instance = InstanceId([1; 16]);
-            return Ok(Body::Command(principal, Action::OpenSession { cluster, session, instance }));
+            return Ok(Body::Command(
+                principal,
+                Action::OpenSession { cluster, session, instance, uid: None },
+            ));
         };
         let changes = if self.resync { self.all() } else { vec![self.change(random)?] };
         Ok(Body::Command(principal, Action::Catalog { cluster, session, sequence: sequence + 1, changes }))

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use sealane::local::{Federation, Lab, Process, inspect, wait};
 use sealane_tests::PATIENCE;
 use sealane_tests::control_plane::{ControlPlane, Shape};
+use sealane_trust::file::{self, Access};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,24 +18,105 @@ pub(crate) struct East {
     // In this order: whoever asks ends before who is asked.
     pub(crate) replicas: BTreeMap<&'static str, Process>,
     pub(crate) plane: ControlPlane,
-    _federation: Federation,
+    pub(crate) federation: Federation,
+    /// By what it joins: arguments of the agent.
+    entry: Vec<String>,
+    /// How the cluster was added to the federation: arguments of `sealane cluster add`.
+    added: Vec<String>,
     token: PathBuf,
     lab: Lab,
+}
+
+/// Where the federation has the keys of the cluster's issuer from.
+pub(crate) enum Issuer {
+    /// From a file.
+    Stated,
+    /// From the API server itself.
+    Fetched,
 }
 
 impl East {
     /// A cluster without an agent, and with a token for one.
     pub(crate) async fn new(lab: &Lab) -> Result<Self> {
+        let mut east = East::bare(lab, Shape::new("east", 1)).await?;
+        let out = east.token.to_string_lossy().into_owned();
+        east.federation.sealane(&["token", "create", "--cluster", "east", "--out", &out]).await?;
+        east.entry = vec!["--join-token-file".to_owned(), out];
+        Ok(east)
+    }
+
+    /// A cluster without an agent, and with no way in.
+    async fn bare(lab: &Lab, shape: Shape) -> Result<Self> {
         let federation = Federation::found(lab, &[]).await?;
-        let token = lab.path().join("east.token");
-        let out = token.to_string_lossy().into_owned();
-        federation.sealane(&["token", "create", "--cluster", "east", "--out", &out]).await?;
-        let plane = ControlPlane::start(lab, Shape::new("east", 1)).await?;
+        let plane = ControlPlane::start(lab, shape).await?;
         for namespace in ["sealane-system", "shop"] {
             plane.kubectl(&["create", "namespace", namespace]).await?;
         }
-        let lab = lab.clone();
-        Ok(East { replicas: BTreeMap::new(), plane, _federation: federation, token, lab })
+        let (token, lab) = (lab.path().join("east.token"), lab.clone());
+        let (replicas, entry, added) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Ok(East { replicas, plane, federation, entry, added, token, lab })
+    }
+
+    /// A cluster that may join by tokens of its ServiceAccount `sealane-agent`; there is none in the file yet.
+    pub(crate) async fn added(lab: &Lab, issuer: Issuer) -> Result<Self> {
+        let shape = match issuer {
+            Issuer::Stated => Shape::new("east", 1),
+            Issuer::Fetched => Shape::new("east", 1).issuing_under_its_address(),
+        };
+        let mut east = East::bare(lab, shape).await?;
+        east.plane
+            .kubectl(&["create", "serviceaccount", "sealane-agent", "--namespace=sealane-system"])
+            .await?;
+        east.define(&["v1beta1", "v1alpha1"]).await?;
+        let file = |path: &Path| path.display().to_string();
+        east.added = match issuer {
+            Issuer::Stated => {
+                let jwks = lab.path().join("east.jwks");
+                std::fs::write(&jwks, east.plane.kubectl(&["get", "--raw", "/openid/v1/jwks"]).await?)?;
+                vec!["--jwks".to_owned(), file(&jwks)]
+            }
+            Issuer::Fetched => {
+                let url = format!("https://{}", east.plane.address());
+                vec!["--oidc-issuer".to_owned(), url, "--oidc-ca".to_owned(), file(&east.plane.authority())]
+            }
+        };
+        east.add().await?;
+        Ok(east)
+    }
+
+    /// Adds the cluster to the federation, or once more, and has its agents join by what that printed.
+    pub(crate) async fn add(&mut self) -> Result<()> {
+        let mut words = vec!["-o", "json", "cluster", "add", "east"];
+        words.extend(self.added.iter().map(String::as_str));
+        let printed: Value = serde_json::from_str(&self.federation.sealane(&words).await?)?;
+        let text = |field: &str| printed[field].as_str().unwrap_or_default().to_owned();
+        self.entry = vec![format!("--join-token-projected={}", self.token.display())];
+        self.entry.push(format!("--join-cluster={}", text("cluster")));
+        self.entry.push(format!("--join-federation={}", text("federation")));
+        self.entry.push(format!("--join-root={}", text("root")));
+        for server in printed["servers"].as_array().context("servers")? {
+            self.entry.push(format!("--join-server={}", server.as_str().unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    /// The audience of tokens for the federation.
+    pub(crate) fn audience(&self) -> String {
+        let stated = self.entry.iter().find_map(|word| word.strip_prefix("--join-federation="));
+        stated.unwrap_or_default().to_owned()
+    }
+
+    /// Puts a new token of a ServiceAccount of `sealane-system` where the agent finds it, as the kubelet does.
+    pub(crate) async fn project(&self, account: &str, audience: &str) -> Result<()> {
+        self.project_of(&self.plane, account, audience).await
+    }
+
+    /// The same, of another cluster.
+    pub(crate) async fn project_of(&self, plane: &ControlPlane, account: &str, audience: &str) -> Result<()> {
+        let audience = format!("--audience={audience}");
+        let words = ["create", "token", account, "--namespace=sealane-system", "--duration=10m", &audience];
+        let token = plane.kubectl(&words).await?;
+        Ok(file::write(&self.token, token.as_bytes(), Access::Private)?)
     }
 
     /// With the CRDs.
@@ -87,7 +169,7 @@ impl East {
     pub(crate) fn start(&mut self, replica: &'static str, kubeconfig: Option<&Path>) -> Result<()> {
         let kubeconfig = kubeconfig.unwrap_or_else(|| self.plane.kubeconfig()).display().to_string();
         let directory = self.lab.path().join(format!("east-{replica}")).display().to_string();
-        let (token, listen) = (self.token.display().to_string(), self.address(replica, 7450).to_string());
+        let listen = self.address(replica, 7450).to_string();
         let admin = self.admin(replica).to_string();
         let arguments = [
             "agent",
@@ -102,13 +184,13 @@ impl East {
             "sealane-system",
             "--replica",
             replica,
-            "--join-token-file",
-            &token,
             "--listen",
             &listen,
             "--admin-listen",
             &admin,
         ];
+        let arguments: Vec<&str> =
+            arguments.into_iter().chain(self.entry.iter().map(String::as_str)).collect();
         let process = self.lab.launcher().start(&format!("east-{replica}"), &arguments)?;
         self.replicas.insert(replica, process);
         Ok(())

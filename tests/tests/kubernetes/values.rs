@@ -37,11 +37,14 @@ const TWO_AGENTS: Release = of(CLUSTER, Some("values-ha"));
 /// In `west`, in this order.
 const SINGLE: Release = of(FEDERATION, Some("values-single"));
 const EPHEMERAL: Release = of(CLUSTER, Some("values-ephemeral"));
+/// In `west` as well, with the values that the federation prints.
+const SERVICE_ACCOUNT: Release = of(CLUSTER, Some("values-serviceaccount"));
 const FIVE_SERVERS: Release = of(FEDERATION, Some("values-ha"));
 
 /// Installs all of them, and uninstalls them.
 pub(crate) async fn every_file(environment: &Environment) -> Result<()> {
-    let releases = [SERVERS_EAST, PLAIN, GATEWAY, TWO_AGENTS, SINGLE, EPHEMERAL, FIVE_SERVERS];
+    let releases =
+        [SERVERS_EAST, PLAIN, GATEWAY, TWO_AGENTS, SINGLE, EPHEMERAL, SERVICE_ACCOUNT, FIVE_SERVERS];
     let tried: BTreeSet<(&str, Option<String>)> =
         releases.iter().map(|r| (r.chart, r.variant.map(str::to_owned))).collect();
     // The CRDs have one file, and are there.
@@ -113,6 +116,8 @@ async fn west(environment: &Environment) -> Result<()> {
     environment.invite("west", "west").await?;
     at.helm("install", EPHEMERAL, &[]).await?;
     environment.rolled_out("west", AGENT).await?;
+    at.uninstall(&[CLUSTER]).await?;
+    at.without_a_secret().await?;
     at.uninstall(&[CLUSTER, FEDERATION]).await?;
     at.helm("install", FIVE_SERVERS, &[&format!("servers.{ONE_MACHINE}")]).await?;
     environment.rolled_out("west", SERVERS).await?;
@@ -137,6 +142,23 @@ impl Site<'_> {
         words.extend(set.iter().map(|value| format!("--set={value}")));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.environment.helm(self.cluster, &words).await.map(drop)
+    }
+
+    /// The cluster leaves, and joins again by tokens that the kubelet projects.
+    async fn without_a_secret(self) -> Result<()> {
+        let Site { environment, cluster } = self;
+        environment.sealane(cluster, &["cluster", "remove", cluster]).await?;
+        let jwks = environment.kubectl(cluster, &["get", "--raw", "/openid/v1/jwks"]).await?;
+        let add = ["cluster", "add", cluster, "--jwks", "-"];
+        let printed = environment.sealane_reading(cluster, &add, &jwks).await?;
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), printed)?;
+        let chart = path(CLUSTER);
+        let example = chart.join("values-serviceaccount.yaml");
+        let values = [example.as_path(), file.path()].map(|file| format!("--values={}", file.display()));
+        let directory = chart.display().to_string();
+        environment.helm(cluster, &["install", CLUSTER, &directory, &values[0], &values[1]]).await?;
+        environment.rolled_out(cluster, AGENT).await
     }
 
     /// Uninstalls releases as docs/kubernetes.md says, and deletes what it says to be kept, that of people too.

@@ -16,7 +16,10 @@ fn write(world: &mut World, by: u8, sequence: u64, changes: Vec<CatalogChange>) 
 fn open(world: &mut World, by: u8) -> Reply {
     let cluster = world.id("east");
     world
-        .run(agent("east"), Action::OpenSession { cluster, session: session(by), instance: instance(1) })
+        .run(
+            agent("east"),
+            Action::OpenSession { cluster, session: session(by), instance: instance(1), uid: None },
+        )
         .reply
 }
 
@@ -105,12 +108,14 @@ fn only_the_clusters_own_agent_writes_its_catalog() {
     for who in [agent("west"), crate::testing::admin(), None] {
         assert_eq!(code(&world.run(who, action()).reply), RefusalCode::Forbidden);
     }
-    let opening = Action::OpenSession { cluster: east.id, session: session(99), instance: instance(9) };
+    let opening =
+        Action::OpenSession { cluster: east.id, session: session(99), instance: instance(9), uid: None };
     assert_eq!(code(&world.run(agent("west"), opening).reply), RefusalCode::Forbidden);
     assert!(world.state.shards.is_empty());
     world.remove("east");
     assert_eq!(world.run(agent("east"), action()).reply, Reply::Catalog(Err(CatalogError::NotMember)));
-    let opening = Action::OpenSession { cluster: east.id, session: session(99), instance: instance(9) };
+    let opening =
+        Action::OpenSession { cluster: east.id, session: session(99), instance: instance(9), uid: None };
     assert_eq!(world.run(agent("east"), opening).reply, Reply::Session(Err(SessionError::NotMember)));
 }
 

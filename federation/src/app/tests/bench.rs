@@ -218,7 +218,7 @@ impl Bench {
         let channel =
             channel(&[self.servers[&server].address.to_string()], tls, &DialOptions::default()).unwrap();
         let csr = Csr::create(key).unwrap().der().to_vec();
-        let request = pb::JoinRequest { secret: token.secret().to_vec(), csr };
+        let request = pb::JoinRequest { secret: token.secret().to_vec(), csr, projected: None };
         EnrollClient::new(channel).join(request).await.map(tonic::Response::into_inner)
     }
 
@@ -385,6 +385,7 @@ impl Session {
             hello: Some(hello::hello(Some(bench.federation))),
             session: vec![session; 16],
             instance: vec![instance; 16],
+            uid: None,
         };
         requests.send(pb::ExportRequest { kind: Some(pb::export_request::Kind::Open(open)) }).await.unwrap();
         let channel = bench.channel(server, Some(&member.identity));

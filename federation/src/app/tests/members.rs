@@ -80,11 +80,12 @@ async fn a_server_token_admits_no_cluster_and_nonsense_is_refused() {
     let bench = Bench::new().await;
     let mut enroll = EnrollClient::new(bench.channel(1, None));
     for (secret, csr) in [(vec![1; 31], vec![]), (vec![1; 32], vec![1, 2, 3])] {
-        let refused = enroll.join(pb::JoinRequest { secret, csr }).await.unwrap_err();
+        let refused = enroll.join(pb::JoinRequest { secret, csr, projected: None }).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     let csr = Csr::create(&PrivateKey::generate().unwrap()).unwrap().der().to_vec();
-    let unknown = enroll.join(pb::JoinRequest { secret: vec![1; 32], csr }).await.unwrap_err();
+    let unknown =
+        enroll.join(pb::JoinRequest { secret: vec![1; 32], csr, projected: None }).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
     bench.stop().await;
 }
@@ -98,7 +99,8 @@ async fn a_stranger_without_a_secret_writes_nothing() {
     let before = bench.replica(1).state().0;
     for n in 0..TRIES {
         let secret = vec![u8::try_from(n).unwrap(); 32];
-        let unknown = enroll.join(pb::JoinRequest { secret, csr: csr.clone() }).await.unwrap_err();
+        let unknown =
+            enroll.join(pb::JoinRequest { secret, csr: csr.clone(), projected: None }).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
     }
     let written = bench.replica(1).state().0 - before;

@@ -99,8 +99,11 @@ impl Registrar {
         let key = PrivateKey::generate()?;
         let tls = client_config(None, Arc::new(PinnedRoot::new(token.root_hash)), &[ALPN_H2]);
         let channel = channel(&self.servers, tls, &DialOptions::default())?;
-        let request =
-            pb::JoinRequest { secret: token.secret().to_vec(), csr: Csr::create(&key)?.der().to_vec() };
+        let request = pb::JoinRequest {
+            secret: token.secret().to_vec(),
+            csr: Csr::create(&key)?.der().to_vec(),
+            projected: None,
+        };
         let client = EnrollClient::new(channel);
         let reply = patiently(|| {
             let (mut client, request) = (client.clone(), request.clone());

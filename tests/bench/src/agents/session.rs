@@ -44,6 +44,7 @@ impl Session {
             hello: Some(hello::hello(Some(member.federation))),
             session: sealane_trust::random::<16>()?.to_vec(),
             instance: sealane_trust::random::<16>()?.to_vec(),
+            uid: None,
         };
         requests.send(pb::ExportRequest { kind: Some(Request::Open(open)) }).await?;
         let mut answers = CatalogClient::new(channel).export(ReceiverStream::new(stream)).await?.into_inner();

@@ -82,7 +82,11 @@ async fn join(context: Arc<AdminContext>, number: usize) -> Result<Member> {
     let pinned = Arc::new(PinnedRoot::new(token.root_hash));
     let tls = client_config(None, pinned.clone(), &[ALPN_H2]);
     let channel = channel(&token.endpoints, tls, &DialOptions::default())?;
-    let request = pb::JoinRequest { secret: token.secret().to_vec(), csr: Csr::create(&key)?.der().to_vec() };
+    let request = pb::JoinRequest {
+        secret: token.secret().to_vec(),
+        csr: Csr::create(&key)?.der().to_vec(),
+        projected: None,
+    };
     let reply = admitted(EnrollClient::new(channel), request).await;
     let reply = reply.with_context(|| format!("{name} can not join"))?;
     let Some(Joined::Cluster(joined)) = reply.joined else { bail!("{name} joined as something else") };

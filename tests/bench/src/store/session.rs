@@ -41,6 +41,7 @@ impl Session {
             session: SessionId::numbered(sealane_trust::clock::now().0, sealane_trust::random()?).0.to_vec(),
             // The same in every session of a member, so that none is taken for an intruder's.
             instance: sealane_trust::sha256(member.name.as_bytes())[..16].to_vec(),
+            uid: None,
         };
         let mut client = CatalogClient::new(member.dial(server)?);
         requests.send(pb::ExportRequest { kind: Some(Request::Open(open)) }).await?;
