@@ -7,6 +7,8 @@ mod agents;
 mod datapath;
 mod failover;
 mod host;
+mod kubernetes;
+mod listener;
 mod peers;
 mod propagation;
 mod quantile;
@@ -45,6 +47,10 @@ enum What {
     Propagation(propagation::Args),
     /// What one flap of an endpoint costs a server with many agents.
     Agents(agents::Args),
+    /// The same change and others between two real Kubernetes API servers, and what failures do.
+    Kubernetes(kubernetes::Args),
+    /// What an agent needs where there are very many Services, endpoints and Pods.
+    Size(kubernetes::size::Args),
     /// Requests and bytes through sidecar, gateway and sidecar, beside Envoy in the same places.
     Datapath(datapath::Args),
 }
@@ -67,6 +73,8 @@ async fn measure(what: What) -> Result<report::Report> {
         What::Store(args) => store::run(args).await,
         What::Failover(args) => failover::run(args).await,
         What::Propagation(args) => propagation::run(args).await,
+        What::Kubernetes(args) => kubernetes::run(args).await,
+        What::Size(args) => kubernetes::size::run(args).await,
         What::Agents(args) => agents::run(args).await,
         What::Datapath(args) => datapath::run(args).await,
     }

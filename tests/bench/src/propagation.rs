@@ -7,15 +7,14 @@
 //! tells when the operating system told of the change, for the same change: the floor. Nothing waits for silence: the
 //! next change is made at a moment of its own, and the other changes go on.
 
-mod listener;
 mod load;
 mod manifests;
 
 use crate::agents::binary;
+use crate::listener::{self, Listener};
 use crate::quantile::Samples;
 use crate::report::{Report, Table};
 use anyhow::{Context, Result, ensure};
-use listener::Listener;
 use load::{Load, Work};
 use manifests::Manifests;
 use notify::event::{EventKind, ModifyKind};
@@ -77,7 +76,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     world.populate().await?;
     let manifests = Manifests::new(args.services, args.endpoints);
     manifests.begin(&world.west)?;
-    let mut listener = Listener::open(&world.east).await?;
+    let mut listener = Listener::open(&world.east.workload_token("listener", &listener::WHOM).await?).await?;
     eprintln!("{} services are on their way to east", args.services + 1);
     listener.until_known(args.services + 1, PATIENCE).await?;
     let mut floor = Floor::watch(world.west.root().join("manifests"))?;

@@ -1,9 +1,10 @@
 //! The other changes that go on meanwhile, evenly spaced.
 
-use super::manifests::{Manifests, NAMESPACE};
+use super::manifests::Manifests;
 use crate::agents::member::Registrar;
 use crate::agents::session::Session;
 use crate::agents::{catalog, key};
+use crate::listener::NAMESPACE;
 use anyhow::{Context, Result};
 use sealane::demo::world::World;
 use sealane::local::Site;

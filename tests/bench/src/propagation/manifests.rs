@@ -1,15 +1,12 @@
 //! The services of `west`: one that is measured, and many others.
 
+use crate::listener::{NAMESPACE, PROBE};
 use anyhow::{Context, Result};
 use sealane::local::Site;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// The service that is measured.
-pub(super) const PROBE: &str = "probe";
-/// The namespace of all.
-pub(super) const NAMESPACE: &str = "shop";
 /// Its endpoints.
 const PROBE_ENDPOINTS: u32 = 8;
 const PORT: u16 = 80;

@@ -1,11 +1,9 @@
-//! A proxy of `east` that does nothing but listen to its agent.
+//! A proxy that does nothing but listen to its agent.
 //!
 //! It gets its identity by a workload token and opens the agent's stream, as every proxy does; a sidecar without a pod
 //! gets every import. It notes when a delta is here, parsed; it acknowledges what it got.
 
-use super::manifests::{NAMESPACE, PROBE};
 use anyhow::{Context, Result, bail, ensure};
-use sealane::local::Site;
 use sealane_core::identity::SpiffeId;
 use sealane_core::name::TrustDomain;
 use sealane_proto::agent::v1 as wire;
@@ -34,11 +32,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+/// The service that is measured.
+pub(crate) const PROBE: &str = "probe";
+/// The namespace of all.
+pub(crate) const NAMESPACE: &str = "shop";
+/// Whom it gets its identity as.
+pub(crate) const WHOM: [&str; 4] = ["--namespace", NAMESPACE, "--service-account", "listener"];
+
 /// The largest delta.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
 /// Listens until it is dropped.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     seen: Arc<Seen>,
     arrivals: mpsc::Receiver<(u32, Instant)>,
     wanted: u32,
@@ -48,7 +53,7 @@ pub(super) struct Listener {
 /// What came so far.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Imports of other services that `west` exports, in the first delta and later ones.
+    /// Imports of other services, in the first delta and later ones.
     others: AtomicU64,
     /// How many are known.
     known: AtomicU32,
@@ -64,11 +69,9 @@ struct TokenFile {
 }
 
 impl Listener {
-    /// Becomes a proxy of a cluster.
-    pub(super) async fn open(site: &Site) -> Result<Self> {
-        let whom = ["--namespace", NAMESPACE, "--service-account", "listener"];
-        let token = site.workload_token("listener", &whom).await?;
-        let channel = identified(&token).await?;
+    /// Becomes a proxy by a workload token.
+    pub(crate) async fn open(token: &Path) -> Result<Self> {
+        let channel = identified(token).await?;
         let (requests, outgoing) = mpsc::channel(8);
         let hello = wire::ProxyHello {
             hello: Some(hello::hello(None)),
@@ -85,8 +88,8 @@ impl Listener {
         Ok(Listener { seen, arrivals, wanted: 0, stream })
     }
 
-    /// Waits until so many services of `west` are known.
-    pub(super) async fn until_known(&mut self, services: u32, limit: Duration) -> Result<()> {
+    /// Waits until so many services are known.
+    pub(crate) async fn until_known(&mut self, services: u32, limit: Duration) -> Result<()> {
         let known = async {
             while self.seen.known.load(Ordering::Relaxed) < services {
                 tokio::select! {
@@ -98,22 +101,22 @@ impl Listener {
             }
             Ok(())
         };
-        timeout(limit, known).await.context("the services did not all come to east")?
+        timeout(limit, known).await.context("the services did not all come to the proxy")?
     }
 
     /// Imports of other services that came.
-    pub(super) fn others(&self) -> u64 {
+    pub(crate) fn others(&self) -> u64 {
         self.seen.others.load(Ordering::Relaxed)
     }
 
     /// From now on this weight is waited for.
-    pub(super) fn expect(&mut self, weight: u32) {
+    pub(crate) fn expect(&mut self, weight: u32) {
         while self.arrivals.try_recv().is_ok() {}
         self.wanted = weight;
     }
 
     /// When the weight arrived.
-    pub(super) async fn came(&mut self) -> Result<Instant> {
+    pub(crate) async fn came(&mut self) -> Result<Instant> {
         loop {
             tokio::select! {
                 arrival = self.arrivals.recv() => match arrival {
