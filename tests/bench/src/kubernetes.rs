@@ -98,8 +98,9 @@ impl World {
 
     /// The next change of the measured Service: how many endpoints it has then.
     fn next(&mut self) -> u32 {
+        let count = services::ready(self.changes);
         self.changes += 1;
-        services::ready(self.changes)
+        count
     }
 }
 
@@ -172,15 +173,17 @@ async fn once(world: &mut World, watchers: &mut Watchers) -> Result<[Duration; 3
     watchers.proxy.expect(count);
     let start = Instant::now();
     services::change(&world.west.client, PROBE, 1, count).await?;
-    let came = async {
-        tokio::try_join!(
-            watchers.floor.endpoints(count as usize),
-            watchers.slice.endpoints(count as usize),
-            watchers.proxy.came(),
-        )
-    };
-    let (floor, slice, proxy) = timeout(PATIENCE, came).await.context("a change did not arrive")??;
+    let (floor, slice, proxy) = tokio::try_join!(
+        within("the bare watch", watchers.floor.endpoints(count as usize)),
+        within("the EndpointSlices of east", watchers.slice.endpoints(count as usize)),
+        within("the proxy", watchers.proxy.came()),
+    )?;
     Ok([floor - start, slice - start, proxy - start])
+}
+
+/// Waits for an arrival; an error names where it did not come.
+async fn within(place: &str, came: impl Future<Output = Result<Instant>>) -> Result<Instant> {
+    timeout(PATIENCE, came).await.with_context(|| format!("a change did not arrive at {place}"))?
 }
 
 /// From the making of a ServiceExport to its ServiceImport in the other cluster.

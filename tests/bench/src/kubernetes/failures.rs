@@ -1,6 +1,6 @@
 //! What the other cluster sees of a cluster whose API server, whose agent, or of which everything is away.
 
-use super::{PATIENCE, Watchers, World, once, services};
+use super::{PATIENCE, Watchers, World, once, services, within};
 use crate::listener::PROBE;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -58,8 +58,10 @@ async fn again(world: &mut World, watchers: &mut Watchers) -> Result<[Duration; 
     watchers.proxy.expect(count);
     let start = Instant::now();
     services::change(&world.west.client, PROBE, 1, count).await?;
-    let came = async { tokio::try_join!(watchers.slice.endpoints(count as usize), watchers.proxy.came()) };
-    let (slice, proxy) = timeout(PATIENCE, came).await.context("a change did not arrive")??;
+    let (slice, proxy) = tokio::try_join!(
+        within("the EndpointSlices of east", watchers.slice.endpoints(count as usize)),
+        within("the proxy", watchers.proxy.came()),
+    )?;
     Ok([Duration::ZERO, slice - start, proxy - start])
 }
 

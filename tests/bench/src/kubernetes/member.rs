@@ -64,6 +64,10 @@ impl Member {
     /// A token for the proxy that listens.
     pub(super) async fn listener(&self) -> Result<PathBuf> {
         let (directory, file) = (text(&self.directory()?), self.directory()?.join("listener.token"));
+        // One of a former listener is of no use any more, and none is written over another.
+        if file.exists() {
+            std::fs::remove_file(&file)?;
+        }
         let out = text(&file);
         let mut words = vec!["agent", "workload-token", "--dir", &directory];
         words.extend(listener::WHOM);
