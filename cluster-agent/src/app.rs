@@ -21,6 +21,7 @@ use crate::index::Index;
 use crate::lanes::{Lanes, Verdicts};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
+use crate::reach;
 use crate::sink;
 use crate::sink::files::Writer;
 use crate::sink::kubernetes::ImportAddresses;
@@ -512,6 +513,9 @@ impl Agent {
             self.metrics.clone(),
             stop.clone(),
         ));
+        let asking =
+            reach::keep_asking(c.held.subscribe(), c.common.subscribe(), probes.clone(), stop.clone());
+        tasks.spawn(asking);
         let grants = Arc::new(Grants::new(self.state.clone()));
         let identity = IdentityService {
             ca: self.ca.clone(),
