@@ -23,6 +23,8 @@ mod joining;
 mod member;
 #[path = "kubernetes/outage.rs"]
 mod outage;
+#[path = "kubernetes/power.rs"]
+mod power;
 #[path = "kubernetes/pressure.rs"]
 mod pressure;
 #[path = "kubernetes/rights.rs"]
