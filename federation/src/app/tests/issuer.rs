@@ -15,6 +15,7 @@ use sealane_trust::tls;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
@@ -70,6 +71,7 @@ impl Bench {
         self.admin(server).add_cluster(request).await.map(tonic::Response::into_inner)
     }
 
+    /// Joins by a token. All of these tests come from one address, which may join only so often: then once more.
     async fn enter(
         &self,
         server: u64,
@@ -85,7 +87,14 @@ impl Bench {
         let csr = Csr::create(key).unwrap().der().to_vec();
         let request = pb::JoinRequest { secret: Vec::new(), csr, projected: Some(projected) };
         let mut client = EnrollClient::new(self.channel(server, None));
-        client.join(request).await.map(tonic::Response::into_inner)
+        loop {
+            match client.join(request.clone()).await {
+                Err(status) if status.code() == Code::ResourceExhausted => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                answer => return answer.map(tonic::Response::into_inner),
+            }
+        }
     }
 }
 
@@ -268,6 +277,8 @@ async fn the_keys_of_an_issuer_are_fetched_and_followed() {
     let web = Web::start(&old).await;
     bench.add(1, "east", web.stated()).await.unwrap();
     let key = PrivateKey::generate().unwrap();
+    let began = Instant::now();
+    let most = || 1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap();
     let token = |signer: &Signer| signer.sign(&claims(&bench, &web.url));
     // Whoever comes at the same time waits for the same answer.
     let (one, two) = (token(&old), token(&old));
@@ -275,18 +286,18 @@ async fn the_keys_of_an_issuer_are_fetched_and_followed() {
     both.0.unwrap();
     both.1.unwrap();
     assert_eq!(web.asked.load(Ordering::Relaxed), 1);
-    // A key that nobody has does not make it be asked all the time.
+    // A key that nobody has does not make it be asked all the time, but once in ten seconds.
     for _ in 0..20 {
         let refused = bench.enter(1, &token(&Signer::new("none")), &key, None).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     }
-    assert_eq!(web.asked.load(Ordering::Relaxed), 1);
+    assert!(web.asked.load(Ordering::Relaxed) <= most());
     // What is known holds while it is away, and the next key is found once it may be asked again.
     *web.jwks.lock().unwrap() = None;
     bench.enter(1, &token(&old), &key, None).await.unwrap();
     *web.jwks.lock().unwrap() = Some(new.jwks());
     eventually("the new key is known", async || bench.enter(1, &token(&new), &key, None).await.ok()).await;
-    assert_eq!(web.asked.load(Ordering::Relaxed), 2);
+    assert!((2..=most()).contains(&web.asked.load(Ordering::Relaxed)));
     let gone = bench.enter(1, &token(&old), &key, None).await.unwrap_err();
     assert!(gone.message().contains("which is none of the issuer's"), "{gone}");
     bench.stop().await;
