@@ -22,7 +22,8 @@ fn a_cluster_without_a_gateway_that_loses_its_power_is_withdrawn_and_one_without
     let name =
         "a_cluster_without_a_gateway_that_loses_its_power_is_withdrawn_and_one_without_an_agent_is_not";
     in_clusters(name, async |place| {
-        let environment = Environment::prepared(place, &two(), &Product::of_this_build().await?).await?;
+        let product = Product::of_this_build().await?;
+        let environment = Environment::prepared(place, &two(), &product).await?;
         for cluster in ["east", "west"] {
             environment.apply(cluster, &objects(cluster).to_string()).await?;
         }
@@ -31,7 +32,7 @@ fn a_cluster_without_a_gateway_that_loses_its_power_is_withdrawn_and_one_without
         let export = json!({"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport",
             "metadata": {"name": "echo", "namespace": "shop"}});
         environment.apply("west", &export.to_string()).await?;
-        environment.install(&Product::of_this_build().await?).await?;
+        environment.install(&product).await?;
         until_true("east has the endpoints of west", POD, async || {
             let found = of_west(&environment).await?;
             ensure!(!found.is_empty(), "none");
@@ -71,8 +72,7 @@ fn a_cluster_without_a_gateway_that_loses_its_power_is_withdrawn_and_one_without
 async fn answered(environment: &Environment) -> Result<()> {
     until_true("the lane to west is up", PATIENCE, async || {
         let said = environment.sealane("east", &["clusters", "--output=json"]).await?;
-        let rows: serde_json::Value = serde_json::from_str(&said)?;
-        ensure!(said.contains("\"up\""), "{}", rows["clusters"]);
+        ensure!(said.contains("\"up\""), "{said}");
         Ok(true)
     })
     .await
