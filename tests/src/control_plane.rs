@@ -197,12 +197,19 @@ impl ControlPlane {
 
     /// Starts the API server again after [`ControlPlane::kill_server`], and waits until it is ready.
     ///
+    /// The controllers start anew: those that lost their API server may have ended, or ask again half a minute later.
+    ///
     /// # Errors
     /// When it does not become ready.
     pub async fn restart_server(&mut self) -> Result<()> {
         ensure!(self.server.process().is_none(), "the API server runs");
         self.server.start()?;
-        self.ready().await
+        self.ready().await?;
+        if let Some(controllers) = &mut self.controllers {
+            controllers.kill();
+            controllers.start()?;
+        }
+        Ok(())
     }
 
     async fn ready(&mut self) -> Result<()> {
