@@ -513,9 +513,8 @@ impl Agent {
             self.metrics.clone(),
             stop.clone(),
         ));
-        let asking =
-            reach::keep_asking(c.held.subscribe(), c.common.subscribe(), probes.clone(), stop.clone());
-        tasks.spawn(asking);
+        let (held, common) = (c.held.subscribe(), c.common.subscribe());
+        tasks.spawn(reach::keep_asking(self.state.clone(), held, common, probes.clone(), stop.clone()));
         let grants = Arc::new(Grants::new(self.state.clone()));
         let identity = IdentityService {
             ca: self.ca.clone(),

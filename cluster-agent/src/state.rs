@@ -2,13 +2,16 @@
 //!
 //! The directory is 0700 and locked by the running agent. Every file in it is written whole or not at all.
 
+use crate::reach::Targets;
 use rustix::fs::{FlockOperation, flock};
 use sealane_core::identity::{ClusterId, FederationId};
 use sealane_core::name::{ClusterName, NameError, TrustDomain};
 use sealane_trust::file::{self, Access, FileError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -261,6 +264,32 @@ impl StateDir {
             }
             None => Ok(()),
         }
+    }
+
+    /// The endpoints of clusters without gateways that answered the agent; `None` before any did.
+    ///
+    /// # Errors
+    /// When the file is there and can not be read.
+    pub fn answered(&self) -> Result<Option<Targets>, StateError> {
+        let path = self.answered_path();
+        let Some(file) = read_json::<BTreeMap<String, Vec<SocketAddr>>>(&path)? else { return Ok(None) };
+        let named = file.into_iter().map(|(name, known)| Ok((ClusterName::parse(&name)?, known)));
+        let known: Result<Targets, NameError> = named.collect();
+        known.map(Some).map_err(|e| StateError::Damaged { path, reason: e.to_string() })
+    }
+
+    /// Keeps who answered.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn set_answered(&self, known: &Targets) -> Result<(), StateError> {
+        let file: BTreeMap<&str, &Vec<SocketAddr>> =
+            known.iter().map(|(name, known)| (name.as_str(), known)).collect();
+        write_json(&self.answered_path(), &file)
+    }
+
+    fn answered_path(&self) -> PathBuf {
+        self.0.join("answered.json")
     }
 
     fn membership_path(&self) -> PathBuf {

@@ -12,10 +12,12 @@ mod dns;
 mod faults;
 mod images;
 pub mod layout;
+mod loss;
 mod needs;
 mod node;
 mod product;
 mod progress;
+mod shop;
 mod space;
 mod state;
 mod trial;
@@ -36,7 +38,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use loss::Losing;
 pub use product::Product;
+pub use shop::shop;
 pub use state::{Place, STATE};
 pub use trial::{in_clusters, two};
 

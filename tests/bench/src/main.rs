@@ -15,6 +15,7 @@ mod quantile;
 mod report;
 mod store;
 mod usage;
+mod withdrawal;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -51,6 +52,8 @@ enum What {
     Kubernetes(kubernetes::Args),
     /// What an agent needs where there are very many Services, endpoints and Pods.
     Size(kubernetes::size::Args),
+    /// From the loss of a whole Kubernetes cluster, with nodes and pods, to its withdrawal from another.
+    Withdrawal(withdrawal::Args),
     /// Requests and bytes through sidecar, gateway and sidecar, beside Envoy in the same places.
     Datapath(datapath::Args),
 }
@@ -59,10 +62,14 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        // Ended in order, so that the peers' processes, which do not die with us by themselves, are ended too.
-        tokio::select! {
-            report = measure(args.what) => report,
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        match args.what {
+            // It takes its clusters down itself when it is interrupted.
+            What::Withdrawal(args) => withdrawal::run(args).await,
+            // Ended in order, so that the peers' processes, which do not die with us by themselves, are ended too.
+            what => tokio::select! {
+                report = measure(what) => report,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            },
         }
     })?;
     report.print(args.output)
@@ -75,6 +82,7 @@ async fn measure(what: What) -> Result<report::Report> {
         What::Propagation(args) => propagation::run(args).await,
         What::Kubernetes(args) => kubernetes::run(args).await,
         What::Size(args) => kubernetes::size::run(args).await,
+        What::Withdrawal(args) => withdrawal::run(args).await,
         What::Agents(args) => agents::run(args).await,
         What::Datapath(args) => datapath::run(args).await,
     }

@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use sealane::local::wait::{until, until_true};
 use sealane_tests::clusters::layout::{Topology, plan};
-use sealane_tests::clusters::{self, Environment, Place};
+use sealane_tests::clusters::{self, Environment, Place, shop};
 use sealane_tests::{PATIENCE, alone, skip, tools};
-use serde_json::{Value, json};
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn pods_of_two_clusters_reach_each_other_and_leave_nothing_behind() {
 
 async fn exercise(environment: &Environment) -> Result<()> {
     for cluster in ["east", "west"] {
-        environment.apply(cluster, &objects(cluster).to_string()).await?;
+        environment.apply(cluster, &shop(cluster).to_string()).await?;
     }
     for cluster in ["east", "west"] {
         let wait =
@@ -108,37 +108,6 @@ pub(crate) async fn exec(environment: &Environment, cluster: &str, words: &[&str
 async fn field(environment: &Environment, cluster: &str, object: &str, path: &str) -> Result<String> {
     let path = format!("jsonpath={path}");
     environment.kubectl(cluster, &["get", "--namespace=shop", object, "--output", &path]).await
-}
-
-pub(crate) fn objects(cluster: &str) -> Value {
-    let pod = |name: &str, image: &str, args: &[&str]| {
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "shop", "labels": {"app": name}},
-            "spec": {
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": name, "image": image, "imagePullPolicy": "IfNotPresent", "args": args}],
-            },
-        })
-    };
-    let service = |name: &str, policy: &str| {
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"ipFamilyPolicy": policy, "selector": {"app": "echo"}, "ports": [{"port": 42}]},
-        })
-    };
-    let here = format!("SYSTEM:echo here is {cluster}");
-    let listen = "TCP6-LISTEN:42,ipv6only=0,reuseaddr,fork";
-    let mut items = vec![
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}),
-        pod("echo", "alpine/socat:1.7.4.4", &["-d", "-d", listen, &here]),
-        pod("client", "nicolaka/netshoot:v0.15", &["/bin/sh", "-c", "while :; do sleep 5; done"]),
-        service("echo", "SingleStack"),
-    ];
-    if cluster == "east" {
-        items.push(service("both", "RequireDualStack"));
-    }
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
 /// What an environment could leave on a machine.

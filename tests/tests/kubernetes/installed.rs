@@ -1,14 +1,14 @@
 //! Sealane in two clusters, installed by its charts as its documentation says: it comes up, a Service of one cluster is
 //! reached from pods of the other, and an uninstall leaves the clusters as they were.
 
-use crate::clusters::{POD, answers, exec, objects};
+use crate::clusters::{POD, answers, exec};
 use crate::snapshot::Snapshot;
 use crate::values::{Site, every_file};
 use anyhow::{Context, Result, ensure};
 use sealane::local::wait::until_true;
 use sealane_tests::PATIENCE;
 use sealane_tests::charts::NAMESPACE;
-use sealane_tests::clusters::{Environment, Product, in_clusters, two};
+use sealane_tests::clusters::{Environment, Product, in_clusters, shop, two};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing()
 /// What people have in their clusters: an application, its export, and who calls it.
 async fn furnish(environment: &Environment) -> Result<()> {
     for cluster in ["east", "west"] {
-        environment.apply(cluster, &objects(cluster).to_string()).await?;
+        environment.apply(cluster, &shop(cluster).to_string()).await?;
     }
     environment.apply("east", &export().to_string()).await?;
     for cluster in ["east", "west"] {

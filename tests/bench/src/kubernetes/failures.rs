@@ -1,6 +1,6 @@
-//! What the other cluster sees of a cluster whose API server, whose agent, or of which everything is away.
+//! What the other cluster sees of a cluster whose API server or agent is away.
 
-use super::{PATIENCE, Watchers, World, once, services, within};
+use super::{PATIENCE, Watchers, World, services, within};
 use crate::listener::PROBE;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -19,7 +19,6 @@ pub(super) async fn run(
         ["the API server of west is away".to_owned(), api_server(world, watchers, away).await?],
         ["the agent of west is killed and started again".to_owned(), exporting_agent(world, watchers).await?],
         ["the agent of east is killed and started again".to_owned(), importing_agent(world, watchers).await?],
-        ["all of west is killed".to_owned(), cluster(world, watchers).await?],
     ])
 }
 
@@ -98,16 +97,4 @@ async fn importing_agent(world: &mut World, watchers: &mut Watchers) -> Result<S
         known.as_secs_f64(),
         slice.as_secs_f64()
     ))
-}
-
-async fn cluster(world: &mut World, watchers: &mut Watchers) -> Result<String> {
-    eprintln!("all of west is killed");
-    // Everything works before.
-    once(world, watchers).await?;
-    watchers.slice.forget();
-    let killed = Instant::now();
-    world.west.agent.take().context("the agent of west runs")?.kill();
-    world.west.plane.kill_server();
-    let gone = timeout(PATIENCE, watchers.slice.endpoints(0)).await.context("it was never withdrawn")??;
-    Ok(format!("withdrawn from the slices of east after {:.2} s (goal 10)", (gone - killed).as_secs_f64()))
 }
