@@ -9,7 +9,7 @@ mod wire;
 pub use service::{ConfigService, LaneEvent, PROBES, ProxyStatus};
 pub use slice::{Item, ItemKey, Role, Told};
 
-use crate::catalog::{Catalog, Own};
+use crate::catalog::{Catalog, Own, Shard};
 use crate::lanes::Verdicts;
 use crate::map::{self, Shared};
 use crate::view::Held;
@@ -20,7 +20,7 @@ use sealane_core::service::ServiceType;
 use sealane_core::state::LaneVerdict;
 use sealane_core::time::Revision;
 use sealane_core::trust::Bundle;
-use sealane_core::view::{Import, Tier, ViewItem, ViewKey};
+use sealane_core::view::{Candidate, Import, Tier, ViewItem, ViewKey};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -135,9 +135,10 @@ impl Changed {
     #[must_use]
     pub fn since(before: &Common, inputs: &Inputs<'_>) -> Changed {
         let Inputs { own, held, catalog, verdicts } = inputs;
-        let inbound = map::changed(&before.catalog.shards, &catalog.shards).cloned().collect();
+        let inbound: BTreeSet<ServiceKey> =
+            map::changed(&before.catalog.shards, &catalog.shards).cloned().collect();
         let peers = BTreeSet::from([own.cluster.clone()]);
-        let mut changed = Changed { outbound: BTreeSet::new(), inbound, peers };
+        let mut changed = Changed { outbound: BTreeSet::clone(&inbound), inbound, peers };
         for key in map::changed(&before.items, &held.items) {
             match key {
                 ViewKey::Import(service) => drop(changed.outbound.insert(service.clone())),
@@ -183,9 +184,10 @@ impl Common {
         };
         let mut differs = self.revision != held.revision || !Arc::ptr_eq(&self.catalog, catalog);
         for service in &changed.outbound {
-            let made = held
-                .import(service)
-                .map(|import| Outbound { import: avoid(import, verdicts), addresses: addresses_of(service) });
+            let made = held.import(service).map(|import| Outbound {
+                import: at_home(&avoid(import, verdicts), own, catalog.shards.get(service)),
+                addresses: addresses_of(service),
+            });
             differs |= map::set(&mut next.outbound, service, made);
         }
         for service in &changed.inbound {
@@ -223,6 +225,27 @@ pub fn avoid(import: &Arc<Import>, verdicts: &Verdicts) -> Arc<Import> {
     }
     import.candidates.sort_by(|a, b| (a.tier, &a.cluster, &a.path).cmp(&(b.tier, &b.cluster, &b.path)));
     Arc::new(import)
+}
+
+/// The import with this cluster's own endpoints as it knows them itself: they are right while the store is away, too.
+/// What the cluster has no word of (its source is not read yet) stays as the store has it.
+#[must_use]
+pub fn at_home(import: &Arc<Import>, own: &Own, shard: Option<&Arc<Shard>>) -> Arc<Import> {
+    let Some((shard, spec)) = shard.and_then(|shard| Some((shard, shard.export.spec.as_ref().ok()?))) else {
+        return import.clone();
+    };
+    if !import.clusters.contains(&own.cluster) {
+        return import.clone();
+    }
+    let (cluster, locality) = (&own.cluster, &own.locality);
+    let home = sealane_core::compute::at_home(import, cluster, locality, spec, shard.endpoints());
+    let others = import.candidates.iter().filter(|c| c.cluster != own.cluster).cloned();
+    let mut candidates: Vec<Candidate> = home.into_iter().chain(others).collect();
+    candidates.sort_by(|a, b| (a.tier, &a.cluster, &a.path).cmp(&(b.tier, &b.cluster, &b.path)));
+    if candidates == import.candidates {
+        return import.clone();
+    }
+    Arc::new(Import { candidates, ..Import::clone(import) })
 }
 
 /// Who may come in: who the store says imports the service, and this cluster itself.

@@ -16,6 +16,7 @@ mod tests;
 mod weigh;
 
 pub use imports::{Merged, merge};
+pub use places::at_home;
 pub(crate) use relation::{counts, imports_from, wants};
 pub(crate) use weigh::effective;
 

@@ -213,6 +213,31 @@ fn a_lane_that_is_down_is_avoided_and_comes_back() {
 }
 
 #[test]
+fn own_endpoints_are_the_catalog_s_whatever_the_store_has_heard_of() {
+    let stale = import("shop/web", vec![direct("east", Tier::Local), direct("west", Tier::Remote)]);
+    let addresses = |import: &Import| -> Vec<(String, EndpointId)> {
+        let one = |c: &Candidate| match &c.path {
+            Path::Direct { id, .. } => (c.cluster.to_string(), id.clone()),
+            Path::Gateway { .. } => panic!("one network"),
+        };
+        import.candidates.iter().map(one).collect()
+    };
+    let west = ("west".to_owned(), endpoint_id("west"));
+    let here = |pods: &[&str]| at_home(&stale, &own(), Some(&Arc::new(shard(pods))));
+    let replaced = here(&["web-2"]);
+    assert_eq!(addresses(&replaced), [("east".to_owned(), endpoint_id("web-2")), west.clone()]);
+    assert_eq!(addresses(&here(&[])), [west], "and none is none");
+    assert!(Arc::ptr_eq(&at_home(&replaced, &own(), Some(&Arc::new(shard(&["web-2"])))), &replaced));
+    assert!(Arc::ptr_eq(&at_home(&stale, &own(), None), &stale), "what is not read yet takes nothing away");
+    let theirs = import("shop/web", vec![direct("west", Tier::Remote)]);
+    let mine = Arc::new(shard(&["web-2"]));
+    assert!(
+        Arc::ptr_eq(&at_home(&theirs, &own(), Some(&mine)), &theirs),
+        "the store does not count our export"
+    );
+}
+
+#[test]
 fn each_proxy_gets_its_part_and_nothing_when_that_did_not_change() {
     let web = ViewItem::Import(import("shop/web", vec![direct("west", Tier::Remote)]));
     let view = held(1, vec![web.clone(), exported("shop/cart", &["west"]), peer("west")]);

@@ -2,13 +2,13 @@
 
 use super::weigh::{Exporter, effective};
 use super::{Computation, ports, shares};
-use crate::endpoint::{Endpoint, Gateway};
+use crate::endpoint::{Endpoint, Gateway, Locality};
 use crate::identity::SpiffeId;
-use crate::name::{EndpointId, Hostname, NetworkName, PortName};
+use crate::name::{ClusterName, EndpointId, Hostname, NetworkName, PortName};
 use crate::report::{Decision, Outcome, Rejection, Subject};
-use crate::service::{ExportSpec, ServiceType};
+use crate::service::{ExportSpec, Port, ServiceType};
 use crate::state::{Cluster, LaneVerdict, Shard};
-use crate::view::{Candidate, Path, Standing, Tier};
+use crate::view::{Candidate, Import, Path, Standing, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One place of an exporter, and what becomes of it. Only a report pays for the words.
@@ -38,8 +38,7 @@ struct Meeting<'a> {
     exporter: &'a Cluster,
     tier: Tier,
     headless: bool,
-    /// The merged ports that this exporter itself exposes.
-    exposed: BTreeSet<PortName>,
+    exposed: Exposed,
     /// The gateways that take connections, by network.
     serving: BTreeMap<&'a NetworkName, Vec<&'a Gateway>>,
     behind: BTreeMap<&'a NetworkName, Behind<'a>>,
@@ -64,7 +63,7 @@ pub(super) fn weigh<'a>(
         exporter: exporter.cluster,
         tier: tier(importer, exporter.cluster),
         headless: merged.service_type == ServiceType::Headless,
-        exposed: ports::exposed(&merged.ports, &spec.ports),
+        exposed: Exposed::of(merged.service_type, &merged.ports, &spec.ports),
         serving: serving(&exporter.cluster.gateways),
         behind: BTreeMap::new(),
     };
@@ -135,6 +134,61 @@ fn serving(gateways: &[Gateway]) -> BTreeMap<&NetworkName, Vec<&Gateway>> {
     serving
 }
 
+/// What one exporter of a service exposes of it.
+#[derive(Debug)]
+struct Exposed {
+    /// The merged ports that it exposes itself.
+    ports: BTreeSet<PortName>,
+    /// Whether its endpoints are places without any port: a headless Service need not have one.
+    portless: bool,
+}
+
+impl Exposed {
+    fn of(service_type: ServiceType, merged: &[Port], own: &[Port]) -> Self {
+        let portless = service_type == ServiceType::Headless && own.is_empty();
+        Exposed { ports: ports::exposed(merged, own), portless }
+    }
+
+    /// The endpoint's target ports for them.
+    fn of_endpoint<'a>(&self, endpoint: &'a Endpoint) -> impl Iterator<Item = (&'a PortName, u16)> {
+        endpoint.ports.iter().filter(|(name, _)| self.ports.contains(*name)).map(|(name, port)| (name, *port))
+    }
+
+    fn has_place_for(&self, endpoint: &Endpoint) -> bool {
+        self.portless || self.of_endpoint(endpoint).next().is_some()
+    }
+
+    fn direct(&self, endpoint: &Endpoint, locality: &Locality) -> Path {
+        Path::Direct {
+            id: endpoint.id.clone(),
+            address: endpoint.address,
+            ports: self.of_endpoint(endpoint).map(|(name, port)| (name.clone(), port)).collect(),
+            locality: effective(&endpoint.locality, locality),
+            spiffe_id: endpoint.spiffe_id.clone(),
+            inbound_port: endpoint.inbound_port,
+            hostname: endpoint.hostname.clone(),
+        }
+    }
+}
+
+/// A cluster's own candidates for an import, from its own catalog: the same as the store computes from the same endpoints.
+pub fn at_home<'a>(
+    import: &Import,
+    cluster: &ClusterName,
+    locality: &Locality,
+    export: &ExportSpec,
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+) -> Vec<Candidate> {
+    let exposed = Exposed::of(import.service_type, &import.ports, &export.ports);
+    let ready = endpoints.filter(|endpoint| endpoint.ready && exposed.has_place_for(endpoint));
+    let candidate = |endpoint| Candidate {
+        cluster: cluster.clone(),
+        tier: Tier::Local,
+        path: exposed.direct(endpoint, locality),
+    };
+    ready.map(candidate).collect()
+}
+
 impl<'a> Meeting<'a> {
     fn network(&self, endpoint: &'a Endpoint) -> &'a NetworkName {
         endpoint.network.as_ref().unwrap_or(&self.exporter.network)
@@ -145,21 +199,12 @@ impl<'a> Meeting<'a> {
         self.tier == Tier::Local || *network == self.importer.network
     }
 
-    /// The endpoint's target ports for those merged ports that its cluster exposes.
-    fn usable(&self, endpoint: &'a Endpoint) -> impl Iterator<Item = (&'a PortName, u16)> {
-        endpoint
-            .ports
-            .iter()
-            .filter(|(name, _)| self.exposed.contains(*name))
-            .map(|(name, port)| (name, *port))
-    }
-
     /// Counts what stands behind the gateways of each far network.
     fn gather(&mut self, shard: &'a Shard) {
         let mut all: BTreeMap<&NetworkName, Behind<'a>> = BTreeMap::new();
         for endpoint in shard.endpoints.values().filter(|endpoint| endpoint.ready) {
             let network = self.network(endpoint);
-            let mut ports = self.usable(endpoint).map(|(name, _)| name).peekable();
+            let mut ports = self.exposed.of_endpoint(endpoint).map(|(name, _)| name).peekable();
             if !self.near(network) && ports.peek().is_some() {
                 all.entry(network).or_default().add(endpoint, self.exporter, ports);
             }
@@ -172,7 +217,7 @@ impl<'a> Meeting<'a> {
         if !endpoint.ready {
             return Outcome::Rejected(Rejection::NotReady);
         }
-        if self.usable(endpoint).next().is_none() {
+        if !self.exposed.has_place_for(endpoint) {
             return Outcome::Rejected(Rejection::NoPort);
         }
         if !self.near(network) {
@@ -182,15 +227,7 @@ impl<'a> Meeting<'a> {
                 Outcome::Rejected(Rejection::NoGateway)
             };
         }
-        self.choose(Path::Direct {
-            id: endpoint.id.clone(),
-            address: endpoint.address,
-            ports: self.usable(endpoint).map(|(name, port)| (name.clone(), port)).collect(),
-            locality: effective(&endpoint.locality, &self.exporter.locality),
-            spiffe_id: endpoint.spiffe_id.clone(),
-            inbound_port: endpoint.inbound_port,
-            hostname: endpoint.hostname.clone(),
-        })
+        self.choose(self.exposed.direct(endpoint, &self.exporter.locality))
     }
 
     fn gateway(&self, gateway: &Gateway) -> Outcome {

@@ -75,7 +75,8 @@ fn a_cluster_gets_nothing_of_a_namespace_that_it_does_not_have() {
     assert_eq!(report(&world).not_imported, Some(NotImported::NoNamespace));
     assert_eq!(
         report(&world).exports[0].counted,
-        Err("namespace shop does not exist in cluster east".to_owned())
+        Err("cluster east does not import into namespace shop: there is none, or its labels keep it out"
+            .to_owned())
     );
     assert_eq!(status(&world, "west", "shop/cart").importers, names(&[]));
 }

@@ -100,7 +100,9 @@ fn importers_bar(why: &NotImported, importer: &Cluster, service: &ServiceKey) ->
     let (name, namespace) = (&importer.name, &service.namespace);
     match why {
         NotImported::NoExport => None,
-        NotImported::NoNamespace => Some(format!("namespace {namespace} does not exist in cluster {name}")),
+        NotImported::NoNamespace => Some(format!(
+            "cluster {name} does not import into namespace {namespace}: there is none, or its labels keep it out"
+        )),
         NotImported::NotGranted => {
             let grant = &importer.imports;
             Some(format!(

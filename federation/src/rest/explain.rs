@@ -50,7 +50,7 @@ fn not_imported(why: &NotImported, key: &sealane_core::name::ServiceKey, importe
         }
         NotImported::NoNamespace => {
             format!(
-                "the namespace {} does not exist in cluster {importer}, so it imports nothing there",
+                "cluster {importer} does not import into the namespace {}: there is none, or its labels keep it out",
                 key.namespace
             )
         }

@@ -11,9 +11,13 @@ use sealane_core::state::State;
 use sealane_core::view::Standing;
 use sealane_trust::clock;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Certificates are warned about when they end sooner.
 const SOON_MS: u64 = 24 * 3600 * 1000;
+
+/// For how long the leader may hear nothing of a server that tells it something every second.
+const UNHEARD: Duration = Duration::from_secs(3);
 
 /// How this server and the federation fare.
 #[utoipa::path(get, path = "/api/v1/status", params(super::openapi::Consistent),
@@ -87,10 +91,22 @@ fn server(id: ServerId, reading: &Reading) -> types::Server {
         role,
         voter: raft.voters.contains(&id),
         matched: own.or(progress.map(|p| p.matched)),
-        reachable: if id == raft.id { Some(true) } else { progress.map(|p| p.active) },
+        reachable: reachable(id, reading),
         last_heard_ms: heard.map(|at| millis(at.elapsed())),
         snapshot: progress.map(|p| p.snapshot),
     }
+}
+
+/// Whether a server is heard of; only the leader knows of others.
+fn reachable(id: ServerId, reading: &Reading) -> Option<bool> {
+    let raft = &reading.raft;
+    if id == raft.id {
+        return Some(true);
+    }
+    let progress = raft.progress.get(&id).filter(|_| raft.is_leader())?;
+    // Raft forgets whom it heard at each check of the quorum, so that its word alone would be wrong now and then.
+    let lately = reading.serving.leasing.server_heard(id).is_some_and(|at| at.elapsed() < UNHEARD);
+    Some(progress.active || lately)
 }
 
 fn standings(state: &State) -> BTreeMap<&'static str, Vec<String>> {
@@ -131,8 +147,8 @@ fn warnings(
     {
         all.push(format!("{standing}: {}", names.join(", ")));
     }
-    let silent = raft.progress.iter().filter(|(id, p)| raft.is_leader() && **id != raft.id && !p.active);
-    all.extend(silent.map(|(id, _)| format!("server {id} is not heard of")));
+    let silent = raft.progress.keys().filter(|id| reachable(**id, reading) == Some(false));
+    all.extend(silent.map(|id| format!("server {id} is not heard of")));
     let (holds, understood) = (reading.facts.meta.cluster_version, VERSION);
     if reading.facts.is_founded() && holds < understood {
         all.push(format!(

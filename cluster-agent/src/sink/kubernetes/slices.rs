@@ -92,13 +92,21 @@ enum Hints {
 impl Hints {
     /// `trafficDistribution` takes effect by hints. kube-proxy heeds them only where every endpoint has one.
     fn of(outbound: &Outbound, groups: &BTreeMap<Group, Vec<&Place>>) -> Option<Self> {
-        let hints = match outbound.import.traffic_distribution.as_deref()? {
+        let wanted = match outbound.import.traffic_distribution.as_deref()? {
             "PreferClose" | "PreferSameZone" => Hints::Zone,
             "PreferSameNode" => Hints::Node,
             _ => return None,
         };
-        let mut chosen = groups.iter().filter(|(group, _)| group.chosen).flat_map(|(_, places)| places);
-        chosen.all(|place| place.zone.is_some()).then_some(hints)
+        let chosen: Vec<&Place> = groups
+            .iter()
+            .filter(|(group, _)| group.chosen)
+            .flat_map(|(_, places)| places.iter().copied())
+            .collect();
+        if wanted == Hints::Node && chosen.iter().all(|place| place.node.is_some()) {
+            return Some(Hints::Node);
+        }
+        // Only this cluster's own endpoints have a node.
+        chosen.iter().all(|place| place.zone.is_some()).then_some(Hints::Zone)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where connections go: directly or by gateways.
 
 use crate::command::CatalogChange;
-use crate::compute::explain;
+use crate::compute::{at_home, explain};
 use crate::endpoint::{Endpoint, Gateway, Locality};
 use crate::identity::SpiffeId;
 use crate::name::{Hostname, NetworkName, PortName, TopologyName};
@@ -199,6 +199,42 @@ fn a_conflicting_port_goes_only_where_it_is_really_exposed() {
     let edge: Vec<_> =
         report.decisions.iter().filter(|d| d.cluster == name("edge")).map(|d| &d.outcome).collect();
     assert_eq!(edge, [&Outcome::Rejected(Rejection::NoPort)]);
+}
+
+#[test]
+fn a_headless_service_need_not_have_ports() {
+    let mut headless = spec(Vec::new());
+    headless.service_type = ServiceType::Headless;
+    let mut portless = endpoint("west", 1);
+    portless.ports.clear();
+    let mut world = World::of(&["east", "west"]);
+    for cluster in ["east", "west"] {
+        world.put(cluster, vec![profile("flat")]);
+    }
+    world.put("west", vec![put("shop/cart", export(headless)), put_endpoints("shop/cart", vec![portless])]);
+    let [Candidate { path: Path::Direct { address, ports, .. }, .. }] = &candidates(&world)[..] else {
+        panic!("there is no candidate")
+    };
+    assert_eq!((*address, ports.len()), (endpoint("west", 1).address, 0));
+}
+
+#[test]
+fn a_cluster_computes_its_own_candidates_as_the_store_does() {
+    let mut world = World::of(&["east", "west"]);
+    let mut waiting = endpoint("east", 2);
+    waiting.ready = false;
+    let mut other = endpoint("east", 3);
+    other.ports = BTreeMap::from([(port_name("other"), 8080)]);
+    let endpoints = vec![endpoint("east", 1), waiting, other];
+    world.put(
+        "east",
+        vec![profile("flat"), put("shop/cart", http()), put_endpoints("shop/cart", endpoints.clone())],
+    );
+    let import = world.import("east", "shop/cart").unwrap();
+    let spec = http().spec.unwrap();
+    let locality = world.state.clusters[&world.id("east")].locality.clone();
+    let own = at_home(&import, &name("east"), &locality, &spec, endpoints.iter());
+    assert_eq!((own.len(), &own[..]), (1, &import.candidates[..]));
 }
 
 #[test]

@@ -433,6 +433,20 @@ fn hints_keep_traffic_near_where_every_endpoint_has_a_zone() {
 }
 
 #[test]
+fn a_node_is_preferred_without_zones_too() {
+    let mut web = Import::clone(&import("shop/web", vec![at("east", "10.1.0.1", &[("http", 8080)])]));
+    web.ip_families = vec![V4];
+    web.traffic_distribution = Some("PreferSameNode".to_owned());
+    let mut mine = shard(&["web-0"]);
+    mine.backends.values_mut().for_each(|backend| backend.node = Some("node-1".to_owned()));
+    let sources = sources_of(vec![ViewItem::Import(Arc::new(web))], &[("shop/web", mine)]);
+    let mut api = Api::default();
+    settle(&mut api, &sources, &setting(), &mut Learnt::default());
+    let [slice] = &slices_of(&api)[..] else { panic!("one slice") };
+    assert_eq!(slice["endpoints"][0]["hints"], json!({ "forNodes": [{ "name": "node-1" }] }));
+}
+
+#[test]
 fn a_headless_import_has_hostnames_and_no_address() {
     let mut api = Api::default();
     let sources = sources(|web| {
