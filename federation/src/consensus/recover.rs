@@ -16,7 +16,7 @@ use crate::store::log::wal::{Salvage, Wal};
 use crate::store::log::{Batch, LogError, RaftLog};
 use crate::store::marker::Marker;
 use crate::store::snapshot::{self, Header};
-use crate::store::state::{Image, StateStore};
+use crate::store::state::{Image, StateError, StateStore};
 use raft::eraftpb::{Entry, EntryType, HardState, SnapshotMetadata};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,9 +118,10 @@ fn base<M: StateMachine>(
 ) -> Result<(Vec<Record>, SnapshotMetadata), OpenError> {
     let mut best = (Vec::new(), SnapshotMetadata::default());
     if old.state().exists() {
-        match Image::open(&old.state()).and_then(|image| image.load()) {
+        match Image::open(&old.state()).and_then(|image| image.load(config.version)) {
             Ok(Some((metadata, records))) => best = (records, metadata),
             Ok(None) => {}
+            Err(error @ StateError::TooNew { .. }) => return Err(error.into()),
             Err(error) => report.damage.push(error.to_string()),
         }
     }

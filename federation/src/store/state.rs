@@ -20,7 +20,10 @@ use std::time::Duration;
 
 const APPLIED: &[u8] = b"a";
 const RECORDS: &[u8] = b"r";
+/// What every build reads.
 const FORMAT: u32 = 1;
+/// With the version of the command set that it needs. Builds that understand none but the first read no such image.
+const VERSIONED: u32 = 2;
 /// How much one batch holds while an image is made anew.
 const REBUILD_BATCH: usize = 1024;
 
@@ -46,6 +49,16 @@ pub enum StateError {
     /// A newer build wrote it.
     #[error("the restart image has format {0}")]
     Format(u32),
+    /// A newer build wrote it, since the federation's version was raised.
+    #[error(
+        "the restart image needs version {needs} of the command set, and this build has {version}: start a newer build"
+    )]
+    TooNew {
+        /// The version that it needs.
+        needs: u32,
+        /// The one that this build understands.
+        version: u32,
+    },
     /// Its head holds what was never written there.
     #[error("the restart image's head is not one")]
     Head(#[from] WireError),
@@ -53,15 +66,17 @@ pub enum StateError {
 
 /// The seam between the consensus and where the image is kept.
 pub trait StateStore: Send + 'static {
-    /// Takes up a round of changes and how far they lead, as one.
-    fn apply(&mut self, dirty: Dirty, applied: &SnapshotMetadata) -> Result<(), StateError>;
-    /// How far the image has come, and its records; `None` when it is empty.
-    fn load(&self) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError>;
+    /// Takes up a round of changes, how far they lead, and the version of the command set that the result needs, as one.
+    fn apply(&mut self, dirty: Dirty, applied: &SnapshotMetadata, min_version: u32)
+    -> Result<(), StateError>;
+    /// How far the image has come, and its records; `None` when it is empty. A build of this version reads it.
+    fn load(&self, version: u32) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError>;
     /// Replaces all of it.
     fn replace(
         &mut self,
         records: &mut dyn Iterator<Item = Record>,
         applied: &SnapshotMetadata,
+        min_version: u32,
     ) -> Result<(), StateError>;
 }
 
@@ -112,7 +127,7 @@ impl Image {
         })
     }
 
-    fn read(&self) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError> {
+    fn read(&self, version: u32) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError> {
         let head = self.db.get(APPLIED)?;
         let records = self.db.scan_prefix(RECORDS).map(|found| {
             let (key, value) = found?;
@@ -123,8 +138,11 @@ impl Image {
             return if records.is_empty() { Ok(None) } else { Err(StateError::Headless) };
         };
         let head: pb::Applied = wire::decode("image head", &head)?;
-        if head.format != FORMAT {
-            return Err(StateError::Format(head.format));
+        match head.format {
+            FORMAT => {}
+            VERSIONED if head.min_version <= version => {}
+            VERSIONED => return Err(StateError::TooNew { needs: head.min_version, version }),
+            unknown => return Err(StateError::Format(unknown)),
         }
         let metadata = wire::metadata_from_wire(head.metadata.ok_or(WireError::Unknown("metadata"))?)?;
         Ok(Some((metadata, records)))
@@ -135,12 +153,18 @@ fn record_key(key: &[u8]) -> Vec<u8> {
     [RECORDS, key].concat()
 }
 
-fn head(applied: &SnapshotMetadata) -> Vec<u8> {
-    pb::Applied { format: FORMAT, metadata: Some(wire::metadata_to_wire(applied)) }.encode_to_vec()
+fn head(applied: &SnapshotMetadata, min_version: u32) -> Vec<u8> {
+    let format = if min_version > 1 { VERSIONED } else { FORMAT };
+    pb::Applied { format, metadata: Some(wire::metadata_to_wire(applied)), min_version }.encode_to_vec()
 }
 
 impl StateStore for Image {
-    fn apply(&mut self, dirty: Dirty, applied: &SnapshotMetadata) -> Result<(), StateError> {
+    fn apply(
+        &mut self,
+        dirty: Dirty,
+        applied: &SnapshotMetadata,
+        min_version: u32,
+    ) -> Result<(), StateError> {
         guarded(|| {
             let mut batch = sled::Batch::default();
             for (key, value) in dirty {
@@ -149,19 +173,20 @@ impl StateStore for Image {
                     None => batch.remove(record_key(&key)),
                 }
             }
-            batch.insert(APPLIED, head(applied));
+            batch.insert(APPLIED, head(applied, min_version));
             Ok(self.db.apply_batch(batch)?)
         })
     }
 
-    fn load(&self) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError> {
-        guarded(|| self.read())
+    fn load(&self, version: u32) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError> {
+        guarded(|| self.read(version))
     }
 
     fn replace(
         &mut self,
         records: &mut dyn Iterator<Item = Record>,
         applied: &SnapshotMetadata,
+        min_version: u32,
     ) -> Result<(), StateError> {
         guarded(|| {
             // Without its head the image counts as damaged, so a crash in the middle leaves nothing believable.
@@ -176,7 +201,7 @@ impl StateStore for Image {
                 self.db.apply_batch(batch)?;
             }
             self.db.flush()?;
-            self.db.insert(APPLIED, head(applied))?;
+            self.db.insert(APPLIED, head(applied, min_version))?;
             Ok(())
         })
     }
@@ -211,13 +236,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let mut image = Image::open(&path).unwrap();
-        assert_eq!(image.load().unwrap(), None);
+        assert_eq!(image.load(1).unwrap(), None);
         let set = |k: &str, v: Option<&str>| (k.as_bytes().to_vec(), v.map(|v| v.as_bytes().to_vec()));
-        image.apply(vec![set("a", Some("1")), set("b", Some("2"))], &at(5)).unwrap();
-        image.apply(vec![set("a", None)], &at(6)).unwrap();
+        image.apply(vec![set("a", Some("1")), set("b", Some("2"))], &at(5), 1).unwrap();
+        image.apply(vec![set("a", None)], &at(6), 1).unwrap();
         drop(image);
         let image = Image::open(&path).unwrap();
-        assert_eq!(image.load().unwrap(), Some((at(6), vec![record("b", "2")])));
+        assert_eq!(image.load(1).unwrap(), Some((at(6), vec![record("b", "2")])));
     }
 
     #[test]
@@ -225,12 +250,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let mut image = Image::open(&path).unwrap();
-        image.apply(vec![(b"a".to_vec(), Some(b"1".to_vec()))], &at(5)).unwrap();
+        image.apply(vec![(b"a".to_vec(), Some(b"1".to_vec()))], &at(5), 1).unwrap();
         let held = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(300));
             drop(image);
         });
-        assert_eq!(Image::open(&path).unwrap().load().unwrap(), Some((at(5), vec![record("a", "1")])));
+        assert_eq!(Image::open(&path).unwrap().load(1).unwrap(), Some((at(5), vec![record("a", "1")])));
         held.join().unwrap();
     }
 
@@ -238,9 +263,25 @@ mod tests {
     fn replacing_leaves_nothing_of_the_old() {
         let dir = tempfile::tempdir().unwrap();
         let mut image = Image::open(&dir.path().join("state")).unwrap();
-        image.replace(&mut (0..3000).map(|n| record(&format!("old{n}"), "x")), &at(5)).unwrap();
-        image.replace(&mut [record("new", "y")].into_iter(), &at(9)).unwrap();
-        assert_eq!(image.load().unwrap(), Some((at(9), vec![record("new", "y")])));
+        image.replace(&mut (0..3000).map(|n| record(&format!("old{n}"), "x")), &at(5), 1).unwrap();
+        image.replace(&mut [record("new", "y")].into_iter(), &at(9), 1).unwrap();
+        assert_eq!(image.load(1).unwrap(), Some((at(9), vec![record("new", "y")])));
+    }
+
+    #[test]
+    fn an_image_of_a_raised_version_is_read_by_builds_that_understand_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut image = Image::open(&dir.path().join("state")).unwrap();
+        let set = || vec![(b"a".to_vec(), Some(b"1".to_vec()))];
+        image.apply(set(), &at(5), 1).unwrap();
+        assert_eq!(image.db.get(APPLIED).unwrap().unwrap()[..2], [8, 1], "format 1, which every build reads");
+        image.apply(set(), &at(6), 3).unwrap();
+        for version in [3, 4] {
+            assert_eq!(image.load(version).unwrap(), Some((at(6), vec![record("a", "1")])));
+        }
+        assert!(matches!(image.load(2), Err(StateError::TooNew { needs: 3, version: 2 })));
+        image.replace(&mut [record("a", "1")].into_iter(), &at(7), 2).unwrap();
+        assert!(matches!(image.load(1), Err(StateError::TooNew { needs: 2, version: 1 })));
     }
 
     #[test]
@@ -248,6 +289,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let image = Image::open(&dir.path().join("state")).unwrap();
         image.db.insert(record_key(b"a"), b"1").unwrap();
-        assert!(matches!(image.load(), Err(StateError::Headless)));
+        assert!(matches!(image.load(1), Err(StateError::Headless)));
     }
 }

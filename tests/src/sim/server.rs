@@ -123,7 +123,8 @@ impl Server {
                     snapshot.as_ref().ok_or_else(|| format!("no snapshot reaches entry {first}"))?;
                 let machine = Observed::restore(snapshot.records.iter().cloned().map(Ok)).map_err(text)?;
                 let applied = snapshot.header.metadata.clone();
-                image.replace(&mut machine.records(), &applied).map_err(|e| e.to_string())?;
+                let needs = machine.min_version();
+                image.replace(&mut machine.records(), &applied, needs).map_err(|e| e.to_string())?;
                 (machine, applied)
             }
         };
@@ -152,7 +153,11 @@ impl Server {
         image: &SimImage,
         log: &SimLog,
     ) -> Result<Option<(Observed, SnapshotMetadata)>, String> {
-        let Some((applied, records)) = image.load().map_err(|e| e.to_string())? else { return Ok(None) };
+        let Some((applied, records)) =
+            image.load(sealane_core::command::VERSION).map_err(|e| e.to_string())?
+        else {
+            return Ok(None);
+        };
         match fit(Position { index: applied.index, term: applied.term }, log) {
             Fit::Good => {
                 Observed::restore(records.into_iter().map(Ok)).map(|m| Some((m, applied))).map_err(text)

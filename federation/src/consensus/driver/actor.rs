@@ -135,7 +135,7 @@ impl<M: StateMachine> Actor<M> {
                 let _ = caller.send(Ok((index, reply)));
             }
         }
-        self.image.apply(dirty, &self.applied).map_err(Fatal::new)
+        self.image.apply(dirty, &self.applied, self.machine.min_version()).map_err(Fatal::new)
     }
 
     fn publish(&self, first: u64, replies: Vec<(u64, M::Reply)>, reset: bool) {
@@ -152,7 +152,8 @@ impl<M: StateMachine> Actor<M> {
         tracing::info!(index = at.index, term = at.term, "installing a snapshot");
         self.machine = restore(self.snapshots.as_ref(), at, self.version)?;
         self.applied = metadata;
-        self.image.replace(&mut self.machine.records(), &self.applied).map_err(Fatal::new)?;
+        let needs = self.machine.min_version();
+        self.image.replace(&mut self.machine.records(), &self.applied, needs).map_err(Fatal::new)?;
         self.publish(at.index, Vec::new(), true);
         Ok(())
     }

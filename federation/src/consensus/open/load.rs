@@ -30,12 +30,12 @@ pub(super) fn load<M: StateMachine>(layout: &Layout, config: &Config) -> Result<
     let named = snapshot::list(&snapshots)?;
     let log = Wal::open(&layout.log(), config.wal, || whole(&named))?;
     let files = usable(&snapshots, &log)?;
-    let (mut image, found) = open_image::<M>(&layout.state(), &log)?;
+    let (mut image, found) = open_image::<M>(&layout.state(), &log, config.version)?;
     let (machine, applied) = match found {
         Some(found) => found,
         None => {
             let (machine, applied) = from_snapshots::<M>(&snapshots, &files, &log, config.version)?;
-            image.replace(&mut machine.records(), &applied)?;
+            image.replace(&mut machine.records(), &applied, machine.min_version())?;
             (machine, applied)
         }
     };
@@ -91,7 +91,7 @@ fn is_lock(error: &std::io::Error) -> bool {
 /// Whether the image itself is to blame, and not the disk or a newer build.
 fn is_damage(error: &StateError) -> bool {
     match error {
-        StateError::Sled(sled::Error::Io(_)) | StateError::Format(_) => false,
+        StateError::Sled(sled::Error::Io(_)) | StateError::Format(_) | StateError::TooNew { .. } => false,
         StateError::Sled(_) | StateError::Panicked(_) | StateError::Headless | StateError::Head(_) => true,
     }
 }
@@ -125,8 +125,8 @@ pub fn fit<L: RaftLog>(at: Position, log: &L) -> Fit {
 type Found<M> = Option<(M, SnapshotMetadata)>;
 
 /// The image, and what it holds if that can be used. A damaged one is moved aside for a new one.
-fn open_image<M: StateMachine>(path: &Path, log: &Wal) -> Result<(Image, Found<M>), OpenError> {
-    let why = match open_once(path).and_then(|image| image.load().map(|found| (image, found))) {
+fn open_image<M: StateMachine>(path: &Path, log: &Wal, version: u32) -> Result<(Image, Found<M>), OpenError> {
+    let why = match open_once(path).and_then(|image| image.load(version).map(|found| (image, found))) {
         Ok((image, None)) => return Ok((image, None)),
         Ok((image, Some((applied, records)))) => {
             let at = Position { index: applied.index, term: applied.term };
@@ -145,6 +145,10 @@ fn open_image<M: StateMachine>(path: &Path, log: &Wal) -> Result<(Image, Found<M
                     return Err(OpenError::LogReplaced { applied: at.index, term: at.term });
                 }
                 Fit::Good => match M::restore(records.into_iter().map(Ok)) {
+                    // Images were not always marked by what they need.
+                    Ok(machine) if machine.min_version() > version => {
+                        return Err(StateError::TooNew { needs: machine.min_version(), version }.into());
+                    }
                     Ok(machine) => return Ok((image, Some((machine, applied)))),
                     Err(fatal) => fatal.to_string(),
                 },

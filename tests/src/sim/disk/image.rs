@@ -88,7 +88,7 @@ fn gone() -> StateError {
 }
 
 impl StateStore for SimImage {
-    fn apply(&mut self, dirty: Dirty, applied: &SnapshotMetadata) -> Result<(), StateError> {
+    fn apply(&mut self, dirty: Dirty, applied: &SnapshotMetadata, _: u32) -> Result<(), StateError> {
         let mut inner = self.0.lock();
         inner.burn().map_err(|_| gone())?;
         inner.image.write(Write::Batch(dirty, applied.clone()));
@@ -96,7 +96,7 @@ impl StateStore for SimImage {
     }
 
     /// Read when a process starts, so nothing waits to be written.
-    fn load(&self) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError> {
+    fn load(&self, _: u32) -> Result<Option<(SnapshotMetadata, Vec<Record>)>, StateError> {
         Ok(self.0.lock().image.load())
     }
 
@@ -104,6 +104,7 @@ impl StateStore for SimImage {
         &mut self,
         records: &mut dyn Iterator<Item = Record>,
         applied: &SnapshotMetadata,
+        _: u32,
     ) -> Result<(), StateError> {
         let mut inner = self.0.lock();
         inner.burn().map_err(|_| gone())?;
