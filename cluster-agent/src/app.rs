@@ -1,6 +1,7 @@
 //! The composition root: what exists, in which order it begins, and how it ends.
 
 mod addressing;
+mod ending;
 mod loops;
 mod names;
 mod place;
@@ -34,6 +35,7 @@ use crate::vault::{Credentials, Vault, VaultError};
 use crate::view::{self, Held};
 use addressing::Addressing;
 use anyhow::{Context, bail};
+use ending::Ending;
 use place::Place;
 use sealane_core::identity::InstanceId;
 use sealane_core::name::{ClusterUid, NetworkName};
@@ -48,7 +50,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -103,16 +104,17 @@ async fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
 
 async fn run_agent(args: RunArgs) -> anyhow::Result<()> {
     let source = args.source()?;
-    let stop = CancellationToken::new();
-    stop_on_signal(stop.clone())?;
+    let ending = Ending::on_signal(args.linger)?;
     let state = StateDir::create(&args.dir)?;
     let _lock = state.lock()?;
     // All that may be wrong here is found before the join token is used up.
     let ground = Ground::take(&args, source).await?;
-    let begun = stop.run_until_cancelled(Begun::reach(&state, &args, &ground.place)).await.transpose()?;
+    let begun =
+        ending.asked.run_until_cancelled(Begun::reach(&state, &args, &ground.place)).await.transpose()?;
+    // Nothing is answered yet, so that nobody sends anything here.
     let Some(begun) = begun else { return Ok(()) };
-    let agent = Agent::new(args, state, begun)?;
-    agent.serve(ground, stop).await
+    let agent = Agent::new(args, state, begun, ending.asked)?;
+    agent.serve(ground, ending.stop).await
 }
 
 /// Who the agent is: what joining brought, and the cluster's root.
@@ -178,20 +180,6 @@ impl Ground {
         };
         Ok(Ground { listener, admin, dns, advertised, place: Place::take(source).await? })
     }
-}
-
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("can not listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can not listen for SIGINT")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-        stop.cancel();
-    });
-    Ok(())
 }
 
 /// What joining brought; joins when the cluster has not, for as long as that can succeed.
@@ -290,7 +278,7 @@ struct Channels {
 }
 
 impl Agent {
-    fn new(args: RunArgs, state: StateDir, begun: Begun) -> anyhow::Result<Self> {
+    fn new(args: RunArgs, state: StateDir, begun: Begun, asked: CancellationToken) -> anyhow::Result<Self> {
         let Begun { uid, vault, credentials, ca } = begun;
         let (identity, roots) = enroll::load(&credentials)?;
         let (membership, ca) = (credentials.membership.clone(), Arc::new(ca));
@@ -324,6 +312,7 @@ impl Agent {
             held: channels.held.subscribe(),
             catalog: channels.catalog.subscribe(),
             lanes: channels.lanes.subscribe(),
+            ending: asked,
         };
         Ok(Agent {
             args,
@@ -353,7 +342,10 @@ impl Agent {
             Place::Files { .. } => {
                 Addressing::Own(Addresses::open(&self.state.addresses(), self.args.address_range)?)
             }
-            Place::Kubernetes { .. } => Addressing::cluster(assigned.subscribe()),
+            Place::Kubernetes { .. } => {
+                self.status.awaits_addresses();
+                Addressing::cluster(assigned.subscribe())
+            }
         };
         let tasks = TaskTracker::new();
         let writers = TaskTracker::new();

@@ -129,6 +129,10 @@ pub struct RunArgs {
     /// How long the certificates of proxies last, and this agent's own towards them: 2s to 24h; renewed at half of it.
     #[arg(long, default_value = "24h", value_parser = parse_ttl)]
     pub svid_ttl: Duration,
+    /// How long everything goes on after SIGTERM while /readyz says no: as long as it takes whoever sends here, such as
+    /// kube-proxy, to hear of it [default: not at all]. SIGINT, or a second signal, ends that.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub linger: Option<Duration>,
 }
 
 /// What `sealane cluster add` printed, and the token by which the cluster proves itself.

@@ -17,6 +17,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// The catalog session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,7 @@ struct Inner {
     problems: Vec<Problem>,
     source_ready: bool,
     unavailable: Option<String>,
+    addresses_awaited: bool,
     lease: Option<LeaseStatus>,
     proxies: BTreeMap<u64, ProxyStatus>,
     foreign: Vec<String>,
@@ -87,6 +89,7 @@ impl Default for Status {
             problems: Vec::new(),
             source_ready: false,
             unavailable: None,
+            addresses_awaited: false,
             lease: None,
             proxies: BTreeMap::new(),
             foreign: Vec::new(),
@@ -233,6 +236,18 @@ impl Status {
         self.set(|s| s.unavailable = reason);
     }
 
+    /// The addresses of imports are read from somewhere, and were not yet.
+    pub fn awaits_addresses(&self) {
+        self.set(|s| s.addresses_awaited = true);
+    }
+
+    /// The addresses of imports were read.
+    pub fn addresses_read(&self) {
+        if self.lock().addresses_awaited {
+            self.set(|s| s.addresses_awaited = false);
+        }
+    }
+
     /// How this replica stands to the others. Says whether what is wrong with that is something new.
     pub fn lease(&self, told: LeaseStatus) -> bool {
         let before = self.lock().lease.clone();
@@ -342,6 +357,8 @@ pub struct Reporter {
     pub catalog: watch::Receiver<Option<Arc<Catalog>>>,
     /// The lanes.
     pub lanes: watch::Receiver<Arc<Lanes>>,
+    /// Cancelled once this process was asked to end.
+    pub ending: CancellationToken,
 }
 
 /// The agent's status.
@@ -357,7 +374,7 @@ pub struct Report {
     pub federation: String,
     /// This process.
     pub instance: String,
-    /// Whether proxies can be served; why not.
+    /// Why nothing new may be sent here; null when it may.
     pub not_ready: Option<String>,
     /// The store removed this cluster: what to do about it.
     pub removed: Option<String>,
@@ -532,7 +549,7 @@ impl Reporter {
             trust_domain: membership.trust_domain.to_string(),
             federation: membership.federation.to_string(),
             instance: self.instance.to_string(),
-            not_ready: not_ready(&s, &held),
+            not_ready: self.leaves().or_else(|| not_ready(&s, &held)),
             removed: s.removed.clone(),
             session: SessionReport {
                 state,
@@ -599,11 +616,15 @@ impl Reporter {
         BTreeMap::from([("agent", report(agent)), ("serving", report(serving))])
     }
 
-    /// Why proxies can not be served yet; `None` when they can.
+    /// Why nothing new may be sent here; `None` when it may.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         let held = self.held.borrow().clone();
-        not_ready(&self.status.lock(), &held)
+        self.leaves().or_else(|| not_ready(&self.status.lock(), &held))
+    }
+
+    fn leaves(&self) -> Option<String> {
+        self.ending.is_cancelled().then(|| "it was asked to stop".to_owned())
     }
 }
 
@@ -615,8 +636,15 @@ fn not_ready(s: &Inner, held: &Held) -> Option<String> {
         let reason = s.unavailable.as_deref().unwrap_or("being read");
         return Some(format!("the cluster was not read whole yet: {reason}"));
     }
-    (held.origin == Origin::Nothing)
-        .then(|| "no view came yet from the store, and none is on disk".to_owned())
+    if held.origin == Origin::Nothing {
+        return Some("no view came yet from the store, and none is on disk".to_owned());
+    }
+    // Where they can not be read, that is said elsewhere, and exports and headless imports are served all the same.
+    if s.addresses_awaited && s.output_error.is_none() {
+        return Some("the addresses of imports were not read yet".to_owned());
+    }
+    let unknown = s.dns.as_ref().is_some_and(|dns| !dns.known);
+    unknown.then(|| "the names of imports are not known yet".to_owned())
 }
 
 /// The revision that is on disk: what was read from there counts until something newer is kept.

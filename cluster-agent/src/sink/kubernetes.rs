@@ -267,6 +267,7 @@ impl Sink {
             }
             differs
         });
+        self.inputs.status.addresses_read();
     }
 
     /// Sees to it that nobody else federates this cluster. Gives when to look again where somebody does.

@@ -205,6 +205,7 @@ impl Script {
             held: held.subscribe(),
             catalog: watch::Sender::new(None).subscribe(),
             lanes: watch::Sender::new(Arc::default()).subscribe(),
+            ending: CancellationToken::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
+use rustix::process::Signal;
 use sealane::local::{Federation, Lab, PodSpec, Site, SiteSpec, http, inspect, wait};
 use sealane_tests::{PATIENCE, Pair, in_lab};
 use std::net::{IpAddr, SocketAddr};
@@ -235,6 +236,30 @@ fn a_headless_name_answers_what_is_reached_by_its_address() {
         east.unexport("shop", "pets")?;
         north.apply("shop.pets.slice", &slice(&[("10.3.0.1", Some("pet-0"), false)]))?;
         answers(dns, "pets.shop.svc", ResponseCode::NXDomain, &[]).await?;
+        Ok(())
+    });
+}
+
+/// An agent that is asked to end says so at once, and answers on: those who ask hear of it later than it does.
+#[test]
+fn an_agent_that_goes_answers_on_and_is_not_ready() {
+    in_lab(async |lab| {
+        let mut east = answering(lab, "east", 1);
+        east.agent.extend(["--linger".to_owned(), "1h".to_owned()]);
+        let pair = Pair::with(lab, 1, east, SiteSpec::new("west", 3)).await?;
+        let (admin, mut agent) = (pair.east.agent_admin(), pair.east.agent.context("no agent")?);
+        agent.signal(Signal::TERM)?;
+        wait::until_true("it is not ready", PATIENCE, async || {
+            let said = http::get(admin, "/readyz").await?;
+            Ok(said.status == 503 && said.body == b"it was asked to stop\n")
+        })
+        .await?;
+        let (code, version) = ask(server(lab, 1), "dns-version", RecordType::TXT).await?;
+        ensure!(code == ResponseCode::NoError && version == ["5 1.0.0"], "{code} {version:?}");
+        ensure!(agent.ended().is_none(), "it ended: {}", agent.said());
+        // Whoever can not wait says it twice.
+        let ended = agent.terminate().await?;
+        ensure!(ended.success(), "{ended}");
         Ok(())
     });
 }
