@@ -3,6 +3,7 @@
 //! What is made is committed, and a test makes it again and compares; `--bin charts -- update` writes it.
 
 pub mod golden;
+pub mod packages;
 pub mod readme;
 
 use crate::tools::HELM;

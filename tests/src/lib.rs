@@ -9,6 +9,7 @@ pub mod clusters;
 pub mod control_plane;
 pub mod flood;
 pub mod forge;
+pub mod former;
 pub mod impostor;
 pub mod kubernetes;
 pub mod nslookup;
@@ -17,6 +18,7 @@ pub mod power;
 pub mod shim;
 pub mod sim;
 pub mod tools;
+pub mod traffic;
 pub mod uplink;
 
 use anyhow::Result;

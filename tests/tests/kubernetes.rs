@@ -27,6 +27,10 @@ mod outage;
 mod power;
 #[path = "kubernetes/pressure.rs"]
 mod pressure;
+#[path = "kubernetes/raised.rs"]
+mod raised;
+#[path = "kubernetes/recording.rs"]
+mod recording;
 #[path = "kubernetes/rights.rs"]
 mod rights;
 #[path = "kubernetes/sink.rs"]
@@ -37,5 +41,7 @@ mod snapshot;
 mod source;
 #[path = "kubernetes/uninstall.rs"]
 mod uninstall;
+#[path = "kubernetes/upgrade.rs"]
+mod upgrade;
 #[path = "kubernetes/values.rs"]
 mod values;

@@ -6,11 +6,13 @@
 
 mod pods;
 mod rollout;
+mod upgrade;
 mod values;
 
 use super::command::{QUICK, run};
 use super::layout::Plan;
 use super::{Environment, space};
+use crate::charts::packages::Packages;
 use crate::charts::{self, NAMESPACE};
 use crate::oci::product as image;
 use crate::{binary, tools};
@@ -40,6 +42,8 @@ pub struct Product {
     pub servers: u8,
     /// More values, by chart; the last wins.
     pub values: Vec<(String, PathBuf)>,
+    /// The packed charts, whose version is the image's tag too; none for the charts of this checkout as they lie there.
+    pub packages: Option<Packages>,
 }
 
 impl Product {
@@ -50,18 +54,30 @@ impl Product {
     /// When it can not be built.
     pub async fn of_this_build() -> Result<Self> {
         let binary = tokio::task::spawn_blocking(binary::path).await.context("nobody waited")??;
-        Ok(Product { binary, servers: 1, values: Vec::new() })
+        Ok(Product { binary, servers: 1, values: Vec::new(), packages: None })
     }
 
-    /// The archive of its image, which is removed with this value.
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.packages.as_ref().map_or(env!("CARGO_PKG_VERSION"), Packages::version)
+    }
+
+    /// What Helm installs a chart from.
+    fn chart(&self, chart: &str) -> String {
+        let path = self.packages.as_ref().map_or_else(|| charts::path(chart), |packed| packed.path(chart));
+        path.display().to_string()
+    }
+
+    /// The archive of its image, which is removed with what is returned.
     ///
     /// # Errors
     /// When the binary can not be packed.
-    pub(super) async fn image(&self) -> Result<NamedTempFile> {
-        let binary = self.binary.clone();
+    pub async fn image(&self) -> Result<NamedTempFile> {
+        let (binary, name) = (self.binary.clone(), image::name(self.version()));
         let pack = move || -> Result<NamedTempFile> {
             let file = NamedTempFile::new().context("no temporary file")?;
-            image::image(&binary, vec![image::default_name()])?.write(file.path())?;
+            image::image(&binary, vec![name])?.write(file.path())?;
             Ok(file)
         };
         tokio::task::spawn_blocking(pack).await.context("nobody waited")?
@@ -86,7 +102,7 @@ pub(super) async fn crds(hub: &Path, kubeconfig: &Path, product: &Product) -> Re
     let path = file.path().display().to_string();
     let words = ["--kubeconfig", &config, "apply", "--server-side", "--filename", &path];
     run(&mut space::inside(hub, tools::KUBECTL.ready().await?, &words), QUICK).await?;
-    let chart = charts::path(CRDS).display().to_string();
+    let chart = product.chart(CRDS);
     let words = ["--kubeconfig", &config, "install", CRDS, &chart, "--namespace", NAMESPACE];
     let mut helm = space::inside(hub, tools::HELM.ready().await?, &words);
     for file in product.files(CRDS) {
@@ -205,8 +221,7 @@ impl Environment {
     ) -> Result<()> {
         let own = self.place.cluster(&plan.name).join(format!("{chart}.json"));
         std::fs::write(&own, format!("{values:#}")).context("can not write the values")?;
-        let path = charts::path(chart).display().to_string();
-        let mut words = vec![verb.to_owned(), chart.to_owned(), path];
+        let mut words = vec![verb.to_owned(), chart.to_owned(), product.chart(chart)];
         for file in std::iter::once(own.as_path()).chain(product.files(chart)) {
             words.extend(["--values".to_owned(), file.display().to_string()]);
         }

@@ -7,16 +7,21 @@
 use super::layer::Tree;
 use super::{Image, elf};
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The user and group of every Sealane process in a pod; charts and image build file say the same.
 pub const USER: u32 = 65532;
 
-/// The name of the image of this version, as a pod that asks for `sealane:VERSION` is understood.
+/// The name of the image of a version, as a pod that asks for `sealane:VERSION` is understood.
+#[must_use]
+pub fn name(version: &str) -> String {
+    format!("docker.io/library/sealane:{version}")
+}
+
+/// That of this version.
 #[must_use]
 pub fn default_name() -> String {
-    format!("docker.io/library/sealane:{}", env!("CARGO_PKG_VERSION"))
+    name(env!("CARGO_PKG_VERSION"))
 }
 
 /// The image of a binary.
@@ -24,6 +29,21 @@ pub fn default_name() -> String {
 /// # Errors
 /// When the binary is none for this kind of machine, or needs what is not here.
 pub fn image(binary: &Path, names: Vec<String>) -> Result<Image> {
+    let labels = [
+        ("org.opencontainers.image.title", "sealane"),
+        ("org.opencontainers.image.description", "Joins clusters into a federation"),
+        ("org.opencontainers.image.licenses", "Apache-2.0"),
+        ("org.opencontainers.image.version", env!("CARGO_PKG_VERSION")),
+    ];
+    let image = program("sealane", binary, names)?;
+    Ok(Image { labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(), ..image })
+}
+
+/// An image of any program, with what it needs, as that of Sealane is made.
+///
+/// # Errors
+/// When the binary is none for this kind of machine, or needs what is not here.
+pub fn program(name: &str, binary: &Path, names: Vec<String>) -> Result<Image> {
     let needed = elf::closure(binary)?;
     ensure!(is_executable(binary)?, "{} is not executable", binary.display());
     let mut base = Tree::new()
@@ -39,23 +59,15 @@ pub fn image(binary: &Path, names: Vec<String>) -> Result<Image> {
     for (path, from) in &needed {
         base = base.copy(path, 0o755, from)?;
     }
-    let program = Tree::new().copy("sealane", 0o755, binary)?;
-    let labels = [
-        ("org.opencontainers.image.title", "sealane"),
-        ("org.opencontainers.image.description", "Joins clusters into a federation"),
-        ("org.opencontainers.image.licenses", "Apache-2.0"),
-        ("org.opencontainers.image.version", env!("CARGO_PKG_VERSION")),
-    ];
+    let program = Tree::new().copy(name, 0o755, binary)?;
     Ok(Image {
         names,
-        entrypoint: vec!["/sealane".to_owned()],
+        entrypoint: vec![format!("/{name}")],
         user: format!("{USER}:{USER}"),
         directory: "/".to_owned(),
-        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         // What seldom changes is below, so that an upgrade fetches the program alone.
         layers: vec![base.into(), program.into()],
-        environment: BTreeMap::new(),
-        command: Vec::new(),
+        ..Image::default()
     })
 }
 

@@ -30,6 +30,14 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Of a line of a watch.
+    pub(crate) fn read(line: &str) -> Result<Self> {
+        let event: Value = serde_json::from_str(line)?;
+        let kind = event["type"].as_str().context("an event has a type")?.to_owned();
+        anyhow::ensure!(kind != "ERROR", "the history does not reach back: {line}");
+        Ok(Change { kind, object: event["object"].clone() })
+    }
+
     /// Whether it takes something away: an object, or all endpoints of a slice.
     pub(crate) fn takes_away(&self) -> bool {
         let endpoints = self.object.get("endpoints");
@@ -44,10 +52,7 @@ pub(crate) async fn changes(plane: &ControlPlane, since: &str) -> Result<Vec<Cha
     for kind in KINDS {
         let watch = format!("/{kind}?watch=1&resourceVersion={since}&timeoutSeconds=2");
         for line in plane.kubectl(&["get", "--raw", &watch]).await?.lines() {
-            let event: Value = serde_json::from_str(line)?;
-            let kind = event["type"].as_str().context("an event has a type")?.to_owned();
-            anyhow::ensure!(kind != "ERROR", "the history does not reach back: {line}");
-            changes.push(Change { kind, object: event["object"].clone() });
+            changes.push(Change::read(line)?);
         }
     }
     Ok(changes)
