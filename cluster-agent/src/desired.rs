@@ -7,6 +7,7 @@ mod exports;
 mod imports;
 mod slices;
 
+pub(crate) use condition::shorten;
 pub use condition::{Condition, Draft};
 pub use exports::conditions;
 pub use imports::{ImportSpec, ImportStatus, family_of};

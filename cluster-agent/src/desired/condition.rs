@@ -59,3 +59,14 @@ impl Draft {
         }
     }
 }
+
+/// The API takes messages of up to 32768 bytes.
+pub(crate) fn shorten(mut message: String) -> String {
+    const MOST: usize = 4096;
+    if message.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}

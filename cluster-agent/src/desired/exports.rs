@@ -1,7 +1,7 @@
 //! The conditions of ServiceExports. Their spec is not ours.
 
 use super::Sources;
-use super::condition::Draft;
+use super::condition::{Draft, shorten};
 use crate::catalog::{Shard, validity};
 use sealane_core::command::RefusalCode;
 use sealane_core::name::ServiceKey;
@@ -77,15 +77,4 @@ fn conflict(conflicts: &[Conflict]) -> Draft {
     reasons.dedup();
     let messages: Vec<&str> = conflicts.iter().map(|c| c.message.as_str()).collect();
     Draft::new("Conflict", "True", &reasons.join(","), messages.join(" "))
-}
-
-/// The API takes messages of up to 32768 bytes.
-fn shorten(mut message: String) -> String {
-    const MOST: usize = 4096;
-    if message.len() > MOST {
-        let end = (0..=MOST).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        message.truncate(end);
-        message.push('…');
-    }
-    message
 }

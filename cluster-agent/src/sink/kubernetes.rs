@@ -13,6 +13,7 @@ pub mod effect;
 mod events;
 mod ground;
 pub mod observed;
+mod pace;
 pub mod places;
 pub mod plan;
 pub mod schema;

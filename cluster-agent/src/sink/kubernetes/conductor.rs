@@ -2,11 +2,12 @@
 //! services at once, and what failed again after a while.
 
 use super::ImportAddresses;
-use super::effect::Effect;
+use super::effect::{Effect, Target};
 use super::events::Limiter;
 use super::observed::Observed;
+use super::pace::Paces;
 use super::plan::{Learnt, Setting, plan};
-use super::seen::{Kind, ObjectKey};
+use super::seen::{Kind, ObjectKey, Part};
 use super::watch::{Found, WatchEvent};
 use super::writer::{Done, Outcome};
 use crate::backoff::Backoff;
@@ -47,6 +48,7 @@ pub(super) struct Conductor {
     learnt: BTreeMap<ServiceKey, Learnt>,
     foreign_until: BTreeMap<ServiceKey, Instant>,
     limiter: Limiter,
+    paces: Paces,
     /// The clusterset addresses of imports, as they were last seen.
     assigned: ImportAddresses,
 }
@@ -64,6 +66,7 @@ impl Conductor {
             learnt: BTreeMap::new(),
             foreign_until: BTreeMap::new(),
             limiter: Limiter::new(now),
+            paces: Paces::default(),
             assigned: ImportAddresses::new(),
         }
     }
@@ -157,9 +160,19 @@ impl Conductor {
         while let Some(service) = self.free(now) {
             self.dirty.remove(&service);
             let scene = self.observed.scene(&service);
-            let none = Learnt::default();
-            let learnt = self.learnt.get(&service).unwrap_or(&none);
+            let learnt = self.learnt.entry(service.clone()).or_default();
             let mut effects = plan(sources, setting, &service, &scene, learnt);
+            let planned: BTreeSet<Target> = effects.iter().filter_map(Effect::target).collect();
+            self.paces.keep(&service, &planned);
+            let refusals = learnt.refused.len();
+            learnt.refused.retain(|key, _| planned.contains(&(key.clone(), Part::Main)));
+            if learnt.refused.len() < refusals {
+                effects = plan(sources, setting, &service, &scene, learnt);
+            }
+            if *learnt == Learnt::default() {
+                self.learnt.remove(&service);
+            }
+            self.paces.hold(&service, &mut effects, now);
             effects.retain(|effect| match effect {
                 Effect::Tell(note) => self.limiter.passes(note, now),
                 _ => true,
@@ -200,6 +213,24 @@ impl Conductor {
                     self.learnt.entry(service.clone()).or_default().taken = Some(addresses);
                     self.dirty.insert(service.clone());
                 }
+                Outcome::Took(target) => {
+                    self.paces.took(&service, &target);
+                    let learnt = self.learnt.get_mut(&service);
+                    let over = target.1 == Part::Main
+                        && learnt.is_some_and(|learnt| learnt.refused.remove(&target.0).is_some());
+                    if over {
+                        self.dirty.insert(service.clone());
+                    }
+                }
+                Outcome::Refused { target, error, wait } => {
+                    tracing::warn!(object = %target.0, error, "the API server refuses an object");
+                    if target.1 == Part::Main {
+                        let learnt = self.learnt.entry(service.clone()).or_default();
+                        learnt.refused.insert(target.0.clone(), error.clone());
+                    }
+                    self.paces.refuse(&service, target, error, wait, now);
+                    self.dirty.insert(service.clone());
+                }
                 Outcome::Conflict => failure = Some(("it was changed meanwhile".to_owned(), Duration::ZERO)),
                 Outcome::Lost => drop(self.dirty.insert(service.clone())),
                 Outcome::Failed { key, error, wait } => {
@@ -226,10 +257,11 @@ impl Conductor {
     pub(super) fn wakes(&self, now: Instant) -> Option<Instant> {
         let waits = self.waits.iter().filter(|(service, _)| self.dirty.contains(*service));
         let times = waits.map(|(_, wait)| wait.until).chain(self.foreign_until.values().copied());
+        let times = times.chain(self.paces.wakes());
         times.filter(|at| *at > now).min()
     }
 
-    /// Looks again where others' objects were.
+    /// Looks again where others' objects were, and where steps were kept back.
     pub(super) fn forgive(&mut self, now: Instant) {
         let over: Vec<ServiceKey> =
             self.foreign_until.iter().filter(|(_, until)| **until <= now).map(|(s, _)| s.clone()).collect();
@@ -240,6 +272,7 @@ impl Conductor {
             }
             self.dirty.insert(service);
         }
+        self.dirty.extend(self.paces.due(now));
     }
 
     /// How many objects are kept, whose stand in the way, and the first thing that went wrong.
@@ -249,6 +282,7 @@ impl Conductor {
         let unavailable =
             unavailable.map(|(kind, error)| format!("can not read {}s: {error}", kind.as_str()));
         let failed = || self.waits.values().next().map(|wait| wait.error.clone());
+        let failed = || failed().or_else(|| self.paces.refusal());
         (self.observed.len(), foreign.map(ToString::to_string).collect(), unavailable.or_else(failed))
     }
 }

@@ -2,6 +2,10 @@
 
 use super::seen::{Digest, Kind, ObjectKey, Part};
 use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// One part of an object.
+pub type Target = (ObjectKey, Part);
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +18,9 @@ pub enum Effect {
         key: ObjectKey,
         /// Its UID.
         uid: String,
+        /// What it holds is wanted still, in slices that come before this step: where one of them could not be written
+        /// this stays.
+        moves: bool,
     },
     /// Tell people, by an Event.
     Tell(Note),
@@ -32,6 +39,31 @@ pub struct Apply {
     pub digest: Digest,
     /// The version that is changed, else a conflict; `None` makes the object, which must not be there.
     pub over: Option<String>,
+}
+
+impl Effect {
+    /// What the step writes; nothing for an Event.
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        match self {
+            Effect::Apply(apply) => Some((apply.key.clone(), apply.part)),
+            Effect::Delete { key, .. } => Some((key.clone(), Part::Main)),
+            Effect::Tell(_) => None,
+        }
+    }
+
+    /// Whether the step makes no sense where these parts could not be written: an Event that says what the status of
+    /// its object does, and the removal of a slice whose endpoints move to others.
+    #[must_use]
+    pub fn waits_for(&self, unwritten: &BTreeSet<Target>) -> bool {
+        match self {
+            Effect::Apply(_) => false,
+            Effect::Delete { moves, .. } => {
+                *moves && unwritten.iter().any(|(key, _)| key.kind == Kind::Slice)
+            }
+            Effect::Tell(note) => unwritten.contains(&(note.about.clone(), Part::Status)),
+        }
+    }
 }
 
 impl Apply {

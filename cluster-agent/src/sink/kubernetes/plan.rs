@@ -13,7 +13,7 @@ use super::seen::{Digest, Kind, ObjectKey, Owner, Part, REVISION, Seen};
 use super::slices::slices;
 use crate::config::Outbound;
 use crate::desired::{
-    Condition, Draft, ImportSpec, ImportStatus, MANAGED_BY, MANAGER, Sources, conditions, family_of,
+    Condition, Draft, ImportSpec, ImportStatus, MANAGED_BY, MANAGER, Sources, conditions, family_of, shorten,
 };
 use sealane_core::name::{ClusterName, ServiceKey};
 use sealane_core::service::{InternalTrafficPolicy, IpFamily, ServiceType};
@@ -49,6 +49,8 @@ pub struct Learnt {
     pub taken: Option<Vec<IpAddr>>,
     /// Objects of others where ours should be, by who wrote them.
     pub foreign: BTreeMap<ObjectKey, Vec<String>>,
+    /// Objects that the API server refuses to have as they should be, by why.
+    pub refused: BTreeMap<ObjectKey, String>,
 }
 
 /// One service to plan for.
@@ -61,6 +63,8 @@ struct Planner<'a> {
     effects: Vec<Effect>,
     /// The objects that should be there.
     kept: BTreeSet<ObjectKey>,
+    /// The endpoints that slices should hold.
+    wanted: BTreeSet<IpAddr>,
 }
 
 /// The steps for one service.
@@ -72,8 +76,8 @@ pub fn plan(
     scene: &Scene,
     learnt: &Learnt,
 ) -> Vec<Effect> {
-    let kept = BTreeSet::new();
-    let mut planner = Planner { sources, setting, service, scene, learnt, effects: Vec::new(), kept };
+    let (effects, kept, wanted) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut planner = Planner { sources, setting, service, scene, learnt, effects, kept, wanted };
     let stranger = match sources.import(service) {
         Some(outbound) => planner.import(outbound),
         None => None,
@@ -122,8 +126,20 @@ impl Planner<'_> {
         };
         let owner = self.derived_service(outbound, seen, &derived, &standing);
         self.slices(outbound, seen, owner, &derived.name);
-        self.import_status(outbound, &key, seen, standing.draft);
+        let ready = self.unrefused(standing.draft);
+        self.import_status(outbound, &key, seen, ready);
         None
+    }
+
+    /// What the API server refuses is why an import is not ready, where nothing else is.
+    fn unrefused(&self, ready: Draft) -> Draft {
+        let export = |key: &ObjectKey| key.kind == Kind::Export;
+        match self.learnt.refused.iter().find(|(key, _)| !export(key)) {
+            Some((key, why)) if ready.status == "True" || ready.message == WAITING => {
+                Draft::new("Ready", "False", "Failed", shorten(refused(key, why)))
+            }
+            _ => ready,
+        }
     }
 
     fn import_body(&self, outbound: &Outbound, standing: &Standing, derived: &str) -> Value {
@@ -230,7 +246,7 @@ impl Planner<'_> {
             && derived::fitting(&seen.addresses, &standing.families).is_empty()
         {
             // The first family of a Service can not change: it is made anew.
-            self.effects.push(Effect::Delete { key: key.clone(), uid: seen.uid.clone() });
+            self.effects.push(Effect::Delete { key: key.clone(), uid: seen.uid.clone(), moves: false });
             self.kept.insert(key.clone());
             return None;
         }
@@ -267,6 +283,7 @@ impl Planner<'_> {
             }
         };
         let (places, _) = places(self.sources, outbound, &self.setting.cluster);
+        self.wanted.extend(places.iter().map(|place| place.address));
         let scene = self.scene;
         // Who has a newer view decides which slices there are, too.
         let newer = scene.of(Kind::Slice).any(|(_, seen)| seen.revision > self.setting.revision);
@@ -339,10 +356,14 @@ impl Planner<'_> {
     /// Removes what should not be there. What we did not make, or is not labelled as ours, stays.
     fn removals(&mut self) {
         let (scene, setting) = (self.scene, self.setting);
+        let moves = |key: &ObjectKey, seen: &Seen| {
+            key.kind == Kind::Slice && seen.addresses.iter().any(|address| self.wanted.contains(address))
+        };
         let ours = |seen: &Seen| seen.owner == Owner::Ours && seen.revision <= setting.revision;
         for (key, seen) in &scene.objects {
             if key.kind != Kind::Export && !self.kept.contains(key) && ours(seen) {
-                self.effects.push(Effect::Delete { key: key.clone(), uid: seen.uid.clone() });
+                let (moves, uid) = (moves(key, seen), seen.uid.clone());
+                self.effects.push(Effect::Delete { key: key.clone(), uid, moves });
             }
         }
     }
@@ -368,7 +389,8 @@ impl Planner<'_> {
         }
         let digest = Digest::of(key.kind, Part::Status, &body);
         let first = |effect: &Effect| matches!(effect, Effect::Apply(apply) if apply.key == *key);
-        let later = self.effects.iter().any(first) || seen.revision > self.setting.revision;
+        let refused = self.learnt.refused.contains_key(key);
+        let later = (self.effects.iter().any(first) && !refused) || seen.revision > self.setting.revision;
         if later || seen.is(Part::Status, digest) {
             return false;
         }
@@ -402,6 +424,10 @@ fn differs(seen: &Seen, condition: &Condition) -> bool {
 fn foreign(key: &ObjectKey, writers: &[String]) -> String {
     let writers = if writers.is_empty() { "others".to_owned() } else { writers.join(", ") };
     format!("{key} was made by {writers}; it is not taken over: remove or rename it")
+}
+
+fn refused(key: &ObjectKey, why: &str) -> String {
+    format!("the API server refuses {key}: {why}")
 }
 
 fn taken_message(taken: &[IpAddr]) -> String {

@@ -105,7 +105,7 @@ pub struct Seen {
     pub owner: Owner,
     /// The revision at which we changed it last.
     pub revision: Revision,
-    /// The clusterset addresses of an import, the addresses of a Service.
+    /// The clusterset addresses of an import, the addresses of a Service, those of a slice's endpoints.
     pub addresses: Vec<IpAddr>,
     /// Its conditions.
     pub conditions: Vec<Condition>,
@@ -129,7 +129,8 @@ impl Seen {
         let addresses = match kind {
             Kind::Import => texts("/spec/ips"),
             Kind::Service => texts("/spec/clusterIPs"),
-            Kind::Slice | Kind::Export => Vec::new(),
+            Kind::Slice => endpoints(object),
+            Kind::Export => Vec::new(),
         };
         let revision = meta.annotations.as_ref().and_then(|a| a.get(REVISION)?.parse().ok());
         Seen {
@@ -184,6 +185,12 @@ impl Seen {
         self.uid == other.uid
             && matches!((number(self), number(other)), (Some(mine), Some(theirs)) if mine > theirs)
     }
+}
+
+/// The addresses of a slice's endpoints.
+fn endpoints(slice: &Value) -> Vec<Value> {
+    let endpoints = slice["endpoints"].as_array().into_iter().flatten();
+    endpoints.filter_map(|endpoint| endpoint["addresses"].as_array()).flatten().cloned().collect()
 }
 
 /// The service that an object of ours belongs to: by its own name, its label, or its owner.

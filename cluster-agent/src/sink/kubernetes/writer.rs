@@ -1,7 +1,7 @@
 //! Takes the steps of one service, one after the other, and says what came of them.
 
 use super::api::{RequestError, Resources, ask};
-use super::effect::{Apply, Effect};
+use super::effect::{Apply, Effect, Target};
 use super::events::Teller;
 use super::seen::{Kind, ObjectKey, Owner, Part};
 use super::watch::{Found, reduce};
@@ -10,6 +10,7 @@ use crate::lease::Leadership;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::Status;
 use sealane_core::name::ServiceKey;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,7 +29,18 @@ pub(super) enum Outcome {
     Conflict,
     /// Somebody else may write now.
     Lost,
-    /// It failed; the rest of the steps was not taken.
+    /// This was done.
+    Took(Target),
+    /// The API server refuses this step, and will until something changes; the others were taken.
+    Refused {
+        /// What was to be written.
+        target: Target,
+        /// Why.
+        error: String,
+        /// How long the API server asks to wait.
+        wait: Duration,
+    },
+    /// It failed; the rest of the steps may not have been taken.
     Failed {
         /// At what.
         key: ObjectKey,
@@ -39,11 +51,22 @@ pub(super) enum Outcome {
     },
 }
 
-/// The steps that were taken for a service, the last one perhaps in vain.
+/// What came of the steps for a service.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) service: ServiceKey,
     pub(super) outcomes: Vec<Outcome>,
+}
+
+/// How the steps go on after one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Went {
+    /// It was taken.
+    Well,
+    /// It was not, which is no reason for others to wait.
+    Badly,
+    /// Nobody can write now.
+    Nowhere,
 }
 
 /// Takes steps.
@@ -55,31 +78,39 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Takes the steps in their order, as far as they can be taken.
+    /// Takes the steps in their order, as far as they can be taken. One that is refused keeps only those back that depend
+    /// on it; where the API server does not answer, or asks for patience, no more of them are tried.
     pub(super) async fn work(self, service: ServiceKey, effects: Vec<Effect>) -> Done {
         let mut outcomes = Vec::new();
+        let mut unwritten = BTreeSet::new();
         for effect in effects {
+            if effect.waits_for(&unwritten) {
+                continue;
+            }
             if !self.leadership.may_write() {
                 outcomes.push(Outcome::Lost);
                 break;
             }
-            let goes_on = match effect {
+            let target = effect.target();
+            let went = match effect {
                 Effect::Apply(apply) => self.apply(apply, &mut outcomes).await,
-                Effect::Delete { key, uid } => self.delete(key, uid, &mut outcomes).await,
+                Effect::Delete { key, uid, .. } => self.delete(key, uid, &mut outcomes).await,
                 Effect::Tell(note) => {
                     self.teller.tell(&note).await;
-                    true
+                    Went::Well
                 }
             };
-            if !goes_on {
-                break;
+            match went {
+                Went::Well => outcomes.extend(target.map(Outcome::Took)),
+                Went::Badly => unwritten.extend(target),
+                Went::Nowhere => break,
             }
         }
         Done { service, outcomes }
     }
 
-    /// Says whether the steps go on.
-    async fn apply(&self, apply: Apply, outcomes: &mut Vec<Outcome>) -> bool {
+    async fn apply(&self, apply: Apply, outcomes: &mut Vec<Outcome>) -> Went {
+        let target = (apply.key.clone(), apply.part);
         let api = self.resources.beside(&apply.key);
         if apply.over.is_none() {
             // Whatever is there already is either ours, and changed as such, or stays as it is.
@@ -88,16 +119,13 @@ impl Writer {
                 Ok(None) if self.leadership.may_write() => {}
                 Ok(None) => {
                     outcomes.push(Outcome::Lost);
-                    return false;
+                    return Went::Nowhere;
                 }
                 Ok(Some(object)) => {
                     outcomes.push(found(&apply.key, object));
-                    return false;
+                    return Went::Badly;
                 }
-                Err(error) => {
-                    outcomes.push(failed(&apply.key, &error));
-                    return false;
-                }
+                Err(error) => return fail(&target, &error, outcomes),
             }
         }
         let params = PatchParams { force: apply.force(), ..PatchParams::apply(MANAGER) };
@@ -116,24 +144,23 @@ impl Writer {
                     seen.answered(apply.part, apply.digest);
                     outcomes.push(Outcome::Seen(Box::new((key, service, seen))));
                 }
-                true
+                Went::Well
             }
-            Err(error) => {
-                self.refused(&apply, &error, outcomes).await;
-                false
-            }
+            Err(error) => self.refused(&apply, &error, outcomes).await,
         }
     }
 
-    async fn refused(&self, apply: &Apply, error: &RequestError, outcomes: &mut Vec<Outcome>) {
-        let Some(status) = error.status() else { return outcomes.push(failed(&apply.key, error)) };
+    async fn refused(&self, apply: &Apply, error: &RequestError, outcomes: &mut Vec<Outcome>) -> Went {
+        let target = (apply.key.clone(), apply.part);
+        let Some(status) = error.status() else { return fail(&target, error, outcomes) };
         let others = managers(status);
         if !others.is_empty() && apply.over.is_none() {
-            return outcomes.push(Outcome::Foreign(apply.key.clone(), others));
+            outcomes.push(Outcome::Foreign(apply.key.clone(), others));
+            return Went::Badly;
         }
         if others.is_empty() && (status.is_conflict() || status.is_not_found()) && apply.over.is_some() {
             // The watch is behind: what is there now is looked at instead.
-            return self.look(&apply.key, outcomes).await;
+            return self.look(&target, outcomes).await;
         }
         let pinned = apply.body["spec"]["clusterIPs"].as_array();
         let pinned = pinned.filter(|_| apply.over.is_none() && status.code == 422 && about_addresses(status));
@@ -141,43 +168,42 @@ impl Writer {
             Some(ips) => {
                 let ips = ips.iter().filter_map(|ip| ip.as_str()?.parse().ok());
                 outcomes.push(Outcome::Taken(ips.collect()));
+                Went::Badly
             }
-            None => outcomes.push(failed(&apply.key, error)),
+            None => fail(&target, error, outcomes),
         }
     }
 
     /// Looks at an object that is not as it was thought to be.
-    async fn look(&self, key: &ObjectKey, outcomes: &mut Vec<Outcome>) {
+    async fn look(&self, target: &Target, outcomes: &mut Vec<Outcome>) -> Went {
+        let key = &target.0;
         match ask(self.resources.beside(key).get_opt(&key.name)).await {
             Ok(None) => outcomes.push(Outcome::Gone(key.clone())),
             Ok(Some(object)) => {
                 outcomes.extend(reduce(key.kind, object).map(|found| Outcome::Seen(Box::new(found))))
             }
-            Err(error) => outcomes.push(failed(key, &error)),
+            Err(error) => return fail(target, &error, outcomes),
         }
         outcomes.push(Outcome::Conflict);
+        Went::Badly
     }
 
-    async fn delete(&self, key: ObjectKey, uid: String, outcomes: &mut Vec<Outcome>) -> bool {
+    async fn delete(&self, key: ObjectKey, uid: String, outcomes: &mut Vec<Outcome>) -> Went {
         let this = Preconditions { uid: Some(uid), resource_version: None };
         let params = DeleteParams { preconditions: Some(this), ..DeleteParams::background() };
         match ask(self.resources.beside(&key).delete(&key.name, &params)).await {
             Ok(_) => {
                 outcomes.push(Outcome::Gone(key));
-                true
+                Went::Well
             }
             Err(error) if error.status().is_some_and(Status::is_not_found) => {
                 outcomes.push(Outcome::Gone(key));
-                true
+                Went::Well
             }
             Err(error) if error.status().is_some_and(Status::is_conflict) => {
-                self.look(&key, outcomes).await;
-                false
+                self.look(&(key, Part::Main), outcomes).await
             }
-            Err(error) => {
-                outcomes.push(failed(&key, &error));
-                false
-            }
+            Err(error) => fail(&(key, Part::Main), &error, outcomes),
         }
     }
 }
@@ -212,7 +238,35 @@ fn about_addresses(status: &Status) -> bool {
     status.details.iter().flat_map(|d| &d.causes).any(|c| c.field.starts_with("spec.clusterIP"))
 }
 
-fn failed(key: &ObjectKey, error: &RequestError) -> Outcome {
+/// Takes in why a step was not taken.
+fn fail(target: &Target, error: &RequestError, outcomes: &mut Vec<Outcome>) -> Went {
     let wait = error.status().and_then(|s| s.details.as_ref()).map_or(0, |d| d.retry_after_seconds);
-    Outcome::Failed { key: key.clone(), error: error.to_string(), wait: Duration::from_secs(wait.into()) }
+    let (wait, said) = (Duration::from_secs(wait.into()), error.to_string());
+    let went = went(error.status());
+    outcomes.push(match error.status().is_some_and(is_refusal) {
+        true => Outcome::Refused { target: target.clone(), error: said, wait },
+        false => Outcome::Failed { key: target.0.clone(), error: said, wait },
+    });
+    went
 }
+
+/// What an answer means for the other steps.
+fn went(answer: Option<&Status>) -> Went {
+    match answer {
+        Some(status) if is_refusal(status) || status.code == 409 => Went::Badly,
+        _ => Went::Nowhere,
+    }
+}
+
+/// Whether this very step is refused, by a rule, a quota or a webhook, and not all of them for now.
+fn is_refusal(status: &Status) -> bool {
+    match status.code {
+        408 | 409 | 429 => false,
+        400..500 => true,
+        500 => status.message.contains("webhook"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

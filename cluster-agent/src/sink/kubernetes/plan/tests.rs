@@ -1,4 +1,5 @@
 mod api;
+mod refused;
 
 use super::*;
 use crate::catalog::endpoint_id;
@@ -498,7 +499,8 @@ fn objects_of_others_are_neither_changed_nor_taken_over() {
 
     let mut api = Api::default();
     let derived = key(Kind::Service, &derived::name(&name("shop/web")));
-    let mut learnt = Learnt { foreign: BTreeMap::from([(derived, vec!["helm".to_owned()])]), taken: None };
+    let mut learnt =
+        Learnt { foreign: BTreeMap::from([(derived, vec!["helm".to_owned()])]), ..Learnt::default() };
     settle(&mut api, &sources(|_| {}), &setting(), &mut learnt);
     let ready = &api.objects[&import_key]["status"]["conditions"][0];
     assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("Pending")));

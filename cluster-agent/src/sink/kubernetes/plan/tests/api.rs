@@ -48,7 +48,7 @@ impl Api {
             Effect::Tell(note) => {
                 self.told.push((note.about.to_string(), format!("{}: {}", note.reason, note.message)))
             }
-            Effect::Delete { key, uid } => {
+            Effect::Delete { key, uid, .. } => {
                 assert_eq!(self.objects[&key]["metadata"]["uid"], json!(uid));
                 self.objects.remove(&key);
                 self.owned.retain(|(owned, _), _| *owned != key);

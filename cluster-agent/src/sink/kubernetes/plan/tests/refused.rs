@@ -1,0 +1,107 @@
+//! What the API server refuses, as the conductor and the plan deal with it.
+
+use super::super::super::conductor::Conductor;
+use super::super::super::watch::WatchEvent;
+use super::super::super::writer::{Done, Outcome};
+use super::*;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Takes one round of steps; what is refused by kind and verb is answered as the API server would.
+fn round(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Option<Vec<String>> {
+    let (service, effects) = conductor.next(&setting(), now)?;
+    let (mut outcomes, mut steps, mut unwritten) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for effect in effects {
+        let target = effect.target();
+        if effect.waits_for(&unwritten) {
+            continue;
+        }
+        steps.push(short(&effect));
+        if let (true, Some(target)) = (short(&effect) == refuses, target.clone()) {
+            unwritten.insert(target.clone());
+            outcomes.push(Outcome::Refused {
+                target,
+                error: "exceeded quota".to_owned(),
+                wait: Duration::ZERO,
+            });
+            continue;
+        }
+        api.take(effect).unwrap();
+        if let Some((key, _)) = &target {
+            let observed = api.observed();
+            outcomes.push(match observed.get(key) {
+                Some(seen) => Outcome::Seen(Box::new((key.clone(), service.clone(), seen.clone()))),
+                None => Outcome::Gone(key.clone()),
+            });
+        }
+        outcomes.extend(target.map(Outcome::Took));
+    }
+    conductor.done(Done { service, outcomes }, now);
+    Some(steps)
+}
+
+fn rounds(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Vec<String> {
+    let mut steps = Vec::new();
+    while let Some(more) = round(conductor, api, refuses, now) {
+        steps.extend(more);
+        assert!(steps.len() < 40, "it does not settle: {steps:#?}");
+    }
+    steps
+}
+
+fn begin(api: &Api, sources: Sources, now: Instant) -> Conductor {
+    let mut conductor = Conductor::new(now);
+    for kind in [Kind::Import, Kind::Export, Kind::Service, Kind::Slice] {
+        let observed = api.observed();
+        let of_kind = observed.objects().filter(|(key, _)| key.kind == kind);
+        let found = of_kind.map(|(key, seen)| (key.clone(), name("shop/web"), seen.clone())).collect();
+        conductor.observe(WatchEvent::Listed(kind, found));
+    }
+    conductor.follow(sources);
+    conductor
+}
+
+fn ready(api: &Api) -> (String, String, String) {
+    let ready = &api.objects[&key(Kind::Import, "web")]["status"]["conditions"][0];
+    let text = |field: &str| ready[field].as_str().unwrap().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+#[test]
+fn an_import_whose_service_is_refused_says_so_and_the_own_export_is_judged() {
+    let (mut api, now) = (Api::default(), Instant::now());
+    let export = json!({ "metadata": {}, "spec": {} });
+    api.others(&key(Kind::Export, "web"), export);
+    let mut conductor = begin(&api, here_too(true, |_| {}), now);
+    let steps = rounds(&mut conductor, &mut api, "make Service", now);
+    assert!(steps.contains(&"apply ServiceExport status".to_owned()), "{steps:?}");
+    let why =
+        format!("the API server refuses Service shop/{}: exceeded quota", derived::name(&name("shop/web")));
+    assert_eq!(ready(&api), ("False".to_owned(), "Failed".to_owned(), why));
+    let tries = |steps: &[String]| steps.iter().filter(|s| *s == "make Service").count();
+    assert_eq!(tries(&steps), 1, "{steps:?}");
+    assert_eq!(conductor.told().2.map(|error| error.ends_with(": exceeded quota")), Some(true));
+
+    let later = now + Duration::from_secs(60);
+    assert!(conductor.wakes(now).is_some_and(|at| at < later));
+    conductor.forgive(later);
+    let steps = rounds(&mut conductor, &mut api, "nothing", later);
+    assert_eq!(tries(&steps), 1, "{steps:?}");
+    assert_eq!((ready(&api).0, conductor.told().2), ("True".to_owned(), None));
+}
+
+#[test]
+fn a_refused_slice_keeps_no_dead_endpoint_alive_and_takes_no_living_one_away() {
+    let (mut api, now) = (Api::default(), Instant::now());
+    settle(&mut api, &here_too(true, |_| {}), &setting(), &mut Learnt::default());
+    assert_eq!(served(&api), ["east 10.1.0.1 http=8080 chosen", "west 10.2.0.1 http=8080 known"]);
+    let mut conductor = begin(&api, here_too(false, |_| {}), now);
+    rounds(&mut conductor, &mut api, "make EndpointSlice", now);
+    assert_eq!(served(&api), ["west 10.2.0.1 http=8080 known"]);
+    assert_eq!(ready(&api).1, "Failed");
+    let later = now + Duration::from_secs(60);
+    conductor.forgive(later);
+    rounds(&mut conductor, &mut api, "nothing", later);
+    assert_eq!(served(&api), ["west 10.2.0.1 http=8080 chosen"]);
+    assert_eq!(ready(&api).1, "Ready");
+}
