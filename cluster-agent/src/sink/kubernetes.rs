@@ -117,6 +117,7 @@ pub async fn run(client: Client, inputs: Inputs, leadership: Leadership, stop: C
         families: standing.families,
         api: standing.api,
         missing: standing.missing,
+        federation: inputs.federation,
         revision: Revision::default(),
         now: clock::now(),
     };

@@ -9,12 +9,13 @@ use super::effect::{Apply, Effect, Note};
 use super::observed::Scene;
 use super::places::places;
 use super::schema::Missing;
-use super::seen::{Digest, Kind, ObjectKey, Owner, Part, REVISION, Seen};
+use super::seen::{Digest, FEDERATION, Kind, ObjectKey, Owner, Part, REVISION, Seen};
 use super::slices::slices;
 use crate::config::Outbound;
 use crate::desired::{
     Condition, Draft, ImportSpec, ImportStatus, MANAGED_BY, MANAGER, Sources, conditions, family_of, shorten,
 };
+use sealane_core::identity::FederationId;
 use sealane_core::name::{ClusterName, ServiceKey};
 use sealane_core::service::{InternalTrafficPolicy, IpFamily, ServiceType};
 use sealane_core::time::{Millis, Revision};
@@ -36,6 +37,8 @@ pub struct Setting {
     pub api: String,
     /// What the installed CRD of imports does not declare.
     pub missing: Missing,
+    /// The federation.
+    pub federation: FederationId,
     /// The revision of the view.
     pub revision: Revision,
     /// The time of conditions that change now.
@@ -286,7 +289,7 @@ impl Planner<'_> {
         self.wanted.extend(places.iter().map(|place| place.address));
         let scene = self.scene;
         // Who has a newer view decides which slices there are, too.
-        let newer = scene.of(Kind::Slice).any(|(_, seen)| seen.revision > self.setting.revision);
+        let newer = scene.of(Kind::Slice).any(|(_, seen)| self.ahead(seen));
         for slice in slices(outbound, &places, derived) {
             let key = self.key(Kind::Slice, &slice.name);
             if self.learnt.foreign.contains_key(&key) || (newer && !scene.objects.contains_key(&key)) {
@@ -355,17 +358,24 @@ impl Planner<'_> {
 
     /// Removes what should not be there. What we did not make, or is not labelled as ours, stays.
     fn removals(&mut self) {
-        let (scene, setting) = (self.scene, self.setting);
+        let scene = self.scene;
         let moves = |key: &ObjectKey, seen: &Seen| {
             key.kind == Kind::Slice && seen.addresses.iter().any(|address| self.wanted.contains(address))
         };
-        let ours = |seen: &Seen| seen.owner == Owner::Ours && seen.revision <= setting.revision;
-        for (key, seen) in &scene.objects {
-            if key.kind != Kind::Export && !self.kept.contains(key) && ours(seen) {
-                let (moves, uid) = (moves(key, seen), seen.uid.clone());
-                self.effects.push(Effect::Delete { key: key.clone(), uid, moves });
-            }
-        }
+        let ours = |seen: &Seen| seen.owner == Owner::Ours && !self.ahead(seen);
+        let unwanted = |key: &ObjectKey| key.kind != Kind::Export && !self.kept.contains(key);
+        let gone = scene.objects.iter().filter(|(key, seen)| unwanted(key) && ours(seen));
+        let steps = gone.map(|(key, seen)| {
+            let (moves, uid) = (moves(key, seen), seen.uid.clone());
+            Effect::Delete { key: key.clone(), uid, moves }
+        });
+        let steps: Vec<Effect> = steps.collect();
+        self.effects.extend(steps);
+    }
+
+    /// Whether who wrote an object has a newer view.
+    fn ahead(&self, seen: &Seen) -> bool {
+        seen.is_ahead_of(self.setting.federation, self.setting.revision)
     }
 
     /// Makes the main part of an object what it should be.
@@ -374,8 +384,10 @@ impl Planner<'_> {
         if key.kind == Kind::Import {
             self.setting.missing.prune(&mut body);
         }
+        // Unlike the revision it counts: what a former agent wrote without it is written anew once.
+        body["metadata"]["annotations"][FEDERATION] = json!(self.setting.federation.to_string());
         let digest = Digest::of(key.kind, Part::Main, &body);
-        if seen.is_some_and(|s| s.is(Part::Main, digest) || s.revision > self.setting.revision) {
+        if seen.is_some_and(|s| s.is(Part::Main, digest) || self.ahead(s)) {
             return;
         }
         body["metadata"]["annotations"][REVISION] = json!(self.setting.revision.to_string());
@@ -390,7 +402,7 @@ impl Planner<'_> {
         let digest = Digest::of(key.kind, Part::Status, &body);
         let first = |effect: &Effect| matches!(effect, Effect::Apply(apply) if apply.key == *key);
         let refused = self.learnt.refused.contains_key(key);
-        let later = (self.effects.iter().any(first) && !refused) || seen.revision > self.setting.revision;
+        let later = (self.effects.iter().any(first) && !refused) || self.ahead(seen);
         if later || seen.is(Part::Status, digest) {
             return false;
         }

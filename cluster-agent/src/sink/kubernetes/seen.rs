@@ -6,6 +6,7 @@
 
 use crate::desired::{Condition, MANAGED_BY, MANAGER, SLICE_MANAGER, SLICE_SERVICE};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use sealane_core::identity::FederationId;
 use sealane_core::name::{Namespace, ServiceKey, ServiceName};
 use sealane_core::time::Revision;
 use serde_json::{Map, Value};
@@ -15,6 +16,10 @@ use std::net::IpAddr;
 
 /// The annotation of the revision at which an object was last changed.
 pub const REVISION: &str = "sealane.dev/revision";
+
+/// The annotation of the federation whose revision that is. Of others revisions do not compare. What an agent wrote that did
+/// not say so yet counts as of this federation.
+pub const FEDERATION: &str = "sealane.dev/federation";
 
 /// Who writes a status, where the API server did not record it.
 const UNNAMED: &str = "somebody unnamed";
@@ -105,6 +110,8 @@ pub struct Seen {
     pub owner: Owner,
     /// The revision at which we changed it last.
     pub revision: Revision,
+    /// The federation whose revision it is, where it says so.
+    pub federation: Option<FederationId>,
     /// The clusterset addresses of an import, the addresses of a Service, those of a slice's endpoints.
     pub addresses: Vec<IpAddr>,
     /// Its conditions.
@@ -132,13 +139,16 @@ impl Seen {
             Kind::Slice => endpoints(object),
             Kind::Export => Vec::new(),
         };
-        let revision = meta.annotations.as_ref().and_then(|a| a.get(REVISION)?.parse().ok());
+        let annotation = |name| meta.annotations.as_ref().and_then(|a| a.get(name));
+        let revision = annotation(REVISION).and_then(|r| r.parse().ok());
+        let federation = annotation(FEDERATION).and_then(|id| id.parse().ok());
         Seen {
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation,
             owner: owner(kind, meta, entries),
             revision: revision.unwrap_or_default(),
+            federation,
             addresses: addresses.iter().filter_map(|a| a.as_str()?.parse().ok()).collect(),
             conditions: texts("/status/conditions")
                 .into_iter()
@@ -149,6 +159,13 @@ impl Seen {
             status: owned(Part::Status),
             applied: [None, None],
         }
+    }
+
+    /// Whether it was written by a newer view of this federation than the one of this revision. Who writes has made sure
+    /// that the cluster belongs to this federation: what another one left is older, whatever its number.
+    #[must_use]
+    pub fn is_ahead_of(&self, federation: FederationId, revision: Revision) -> bool {
+        self.federation.is_none_or(|theirs| theirs == federation) && self.revision > revision
     }
 
     /// Whether a part is as it was asked for.

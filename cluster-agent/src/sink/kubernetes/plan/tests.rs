@@ -24,6 +24,7 @@ fn setting() -> Setting {
         families: vec![V4],
         api: "multicluster.x-k8s.io/v1beta1".to_owned(),
         missing: Missing::default(),
+        federation: FederationId([7; 16]),
         revision: Revision { generation: 1, index: 7 },
         now: NOW,
     }
@@ -171,7 +172,11 @@ fn an_import_with_its_service_and_slices_as_a_whole() {
         "metadata": {
             "name": "web",
             "labels": { "app.kubernetes.io/managed-by": "sealane-agent", "team": "a" },
-            "annotations": { "multicluster.kubernetes.io/derived-service": derived, "sealane.dev/revision": "1.7" },
+            "annotations": {
+                "multicluster.kubernetes.io/derived-service": derived,
+                "sealane.dev/federation": "07070707070707070707070707070707",
+                "sealane.dev/revision": "1.7",
+            },
         },
         "spec": {
             "type": "ClusterSetIP",
@@ -203,7 +208,9 @@ fn an_import_with_its_service_and_slices_as_a_whole() {
                 "app.kubernetes.io/managed-by": "sealane-agent",
                 "multicluster.kubernetes.io/service-name": "web",
             },
-            "annotations": { "sealane.dev/revision": "1.7" },
+            "annotations": {
+                "sealane.dev/federation": "07070707070707070707070707070707", "sealane.dev/revision": "1.7",
+            },
             "ownerReferences": [{
                 "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport", "name": "web",
                 "uid": uid(Kind::Import, "web"),
@@ -235,7 +242,9 @@ fn an_import_with_its_service_and_slices_as_a_whole() {
                 "multicluster.kubernetes.io/service-name": "web",
                 "multicluster.kubernetes.io/source-cluster": "west",
             },
-            "annotations": { "sealane.dev/revision": "1.7" },
+            "annotations": {
+                "sealane.dev/federation": "07070707070707070707070707070707", "sealane.dev/revision": "1.7",
+            },
             "ownerReferences": [{
                 "apiVersion": "v1", "kind": "Service", "name": derived, "uid": uid(Kind::Service, &derived),
             }],
@@ -264,6 +273,37 @@ fn what_is_not_imported_any_more_goes_and_what_others_hold_stays() {
     let steps = settle(&mut api, &gone, &setting(), &mut Learnt::default());
     assert_eq!(steps, ["delete ServiceImport", "delete Service", "delete EndpointSlice"]);
     assert_eq!(api.objects.keys().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["theirs"]);
+}
+
+#[test]
+fn a_revision_of_another_federation_is_older_whatever_its_number() {
+    let mut api = Api::default();
+    let (key, annotation) = (key(Kind::Import, "web"), "sealane.dev/federation");
+    settle(&mut api, &sources(|_| {}), &setting(), &mut Learnt::default());
+    let joined = Setting {
+        federation: FederationId([8; 16]),
+        revision: Revision { generation: 1, index: 2 },
+        ..setting()
+    };
+    settle(&mut api, &sources(|_| {}), &joined, &mut Learnt::default());
+    assert_eq!(
+        api.objects[&key]["metadata"]["annotations"][annotation],
+        json!(joined.federation.to_string())
+    );
+    settle(&mut api, &sources_of(vec![], &[]), &setting(), &mut Learnt::default());
+    assert_eq!(api.objects.keys().filter(|key| key.kind == Kind::Import).count(), 0);
+
+    // A former agent's, which did not say whose revision it is: it holds, and is written anew by who is as far.
+    settle(&mut api, &sources(|_| {}), &setting(), &mut Learnt::default());
+    let annotations = api.objects.get_mut(&key).unwrap()["metadata"]["annotations"].as_object_mut().unwrap();
+    annotations.remove(annotation);
+    let older = Setting { revision: Revision { generation: 1, index: 6 }, ..setting() };
+    assert_eq!(plan_of(&api, &sources(|_| {}), &older, &Learnt::default()), []);
+    settle(&mut api, &sources(|_| {}), &setting(), &mut Learnt::default());
+    assert_eq!(
+        api.objects[&key]["metadata"]["annotations"][annotation],
+        json!(setting().federation.to_string())
+    );
 }
 
 #[test]
