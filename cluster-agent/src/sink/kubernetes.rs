@@ -111,7 +111,8 @@ pub async fn run(client: Client, inputs: Inputs, leadership: Leadership, stop: C
         watches.spawn(watch::watch(resources.clone(), kind, sender.clone()));
     }
     drop(sender);
-    let teller = Teller::new(resources.clone(), &inputs.replica);
+    let conductor = Conductor::new(Instant::now());
+    let teller = Teller::new(resources.clone(), &inputs.replica, conductor.limiter());
     let setting = Setting {
         cluster: inputs.cluster.clone(),
         families: standing.families,
@@ -123,7 +124,7 @@ pub async fn run(client: Client, inputs: Inputs, leadership: Leadership, stop: C
     };
     let sink = Sink {
         client,
-        conductor: Conductor::new(Instant::now()),
+        conductor,
         setting,
         writer: Writer { resources, teller, leadership: leadership.clone() },
         leadership,

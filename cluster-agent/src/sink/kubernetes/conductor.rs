@@ -3,7 +3,7 @@
 
 use super::ImportAddresses;
 use super::effect::{Effect, Target};
-use super::events::Limiter;
+use super::events::{Limiter, SharedLimiter};
 use super::observed::Observed;
 use super::pace::Paces;
 use super::plan::{Learnt, Setting, plan};
@@ -15,6 +15,7 @@ use crate::desired::Sources;
 use crate::map;
 use sealane_core::name::ServiceKey;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -47,7 +48,7 @@ pub(super) struct Conductor {
     waits: BTreeMap<ServiceKey, Wait>,
     learnt: BTreeMap<ServiceKey, Learnt>,
     foreign_until: BTreeMap<ServiceKey, Instant>,
-    limiter: Limiter,
+    limiter: SharedLimiter,
     paces: Paces,
     /// The clusterset addresses of imports, as they were last seen.
     assigned: ImportAddresses,
@@ -65,10 +66,15 @@ impl Conductor {
             waits: BTreeMap::new(),
             learnt: BTreeMap::new(),
             foreign_until: BTreeMap::new(),
-            limiter: Limiter::new(now),
+            limiter: Arc::new(Mutex::new(Limiter::new(now))),
             paces: Paces::default(),
             assigned: ImportAddresses::new(),
         }
+    }
+
+    /// What bounds the Events.
+    pub(super) fn limiter(&self) -> SharedLimiter {
+        self.limiter.clone()
     }
 
     /// Whether everything was read that must be known before a step is taken.
@@ -173,10 +179,12 @@ impl Conductor {
                 self.learnt.remove(&service);
             }
             self.paces.hold(&service, &mut effects, now);
+            let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
             effects.retain(|effect| match effect {
-                Effect::Tell(note) => self.limiter.passes(note, now),
+                Effect::Tell(note) => limiter.is_news(note, now),
                 _ => true,
             });
+            drop(limiter);
             if effects.is_empty() {
                 self.waits.remove(&service);
                 continue;

@@ -7,6 +7,7 @@ use crate::desired::MANAGER;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,6 +22,9 @@ const KNOWN: usize = 4_096;
 /// The longest message, by the API.
 const LONGEST: usize = 1_000;
 
+/// The limiter, shared by who plans notes and who tells them.
+pub(super) type SharedLimiter = Arc<Mutex<Limiter>>;
+
 /// Lets notes pass at a bounded rate, each only once in a while.
 #[derive(Debug)]
 pub(super) struct Limiter {
@@ -34,12 +38,18 @@ impl Limiter {
         Limiter { told: BTreeMap::new(), tokens: BURST, at: now }
     }
 
-    /// Whether a note is to be told.
-    pub(super) fn passes(&mut self, note: &Note, now: Instant) -> bool {
+    /// Whether a note is news, and not what was told a while ago.
+    pub(super) fn is_news(&self, note: &Note, now: Instant) -> bool {
         let key = (note.about.clone(), note.reason.clone());
-        if self.told.get(&key).is_some_and(|(said, at)| *said == note.message && now - *at < AGAIN) {
+        self.told.get(&key).is_none_or(|(said, at)| *said != note.message || now - *at >= AGAIN)
+    }
+
+    /// Whether a note may be told now, which is when it counts: what is only planned may never be told.
+    pub(super) fn passes(&mut self, note: &Note, now: Instant) -> bool {
+        if !self.is_news(note, now) {
             return false;
         }
+        let key = (note.about.clone(), note.reason.clone());
         self.tokens = (self.tokens + (now - self.at).as_secs_f64() * RATE).min(BURST);
         self.at = now;
         if self.tokens < 1.0 {
@@ -54,6 +64,11 @@ impl Limiter {
         }
         true
     }
+
+    /// A note could not be told after all: it is still news.
+    fn untold(&mut self, note: &Note) {
+        self.told.remove(&(note.about.clone(), note.reason.clone()));
+    }
 }
 
 /// Writes Events.
@@ -61,16 +76,21 @@ impl Limiter {
 pub(super) struct Teller {
     recorder: Recorder,
     resources: Resources,
+    limiter: SharedLimiter,
 }
 
 impl Teller {
-    pub(super) fn new(resources: Resources, replica: &str) -> Self {
+    pub(super) fn new(resources: Resources, replica: &str, limiter: SharedLimiter) -> Self {
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(replica.to_owned()) };
-        Teller { recorder: Recorder::new(resources.client(), reporter), resources }
+        Teller { recorder: Recorder::new(resources.client(), reporter), resources, limiter }
     }
 
-    /// Tells a note. One that can not be told is lost: the conditions say the same.
+    /// Tells a note, where there are not too many. One that can not be told is lost: the conditions say the same.
     pub(super) async fn tell(&self, note: &Note) {
+        let passes = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).passes(note, Instant::now());
+        if !passes {
+            return;
+        }
         let mut message = note.message.clone();
         let end = (0..=LONGEST.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
         message.truncate(end.unwrap_or(0));
@@ -91,6 +111,7 @@ impl Teller {
         };
         if let Err(error) = ask(self.recorder.publish(&event, &about)).await {
             tracing::warn!(object = %note.about, error = %error, "can not write an event");
+            self.limiter.lock().unwrap_or_else(PoisonError::into_inner).untold(note);
         }
     }
 }

@@ -1,3 +1,4 @@
+use super::super::events::Limiter;
 use super::super::seen::Digest;
 use super::*;
 use http::{Request, Response};
@@ -6,6 +7,7 @@ use kube::client::Body;
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
 
 #[test]
 fn a_quota_and_a_webhook_refuse_one_step_and_a_busy_api_server_all_of_them() {
@@ -62,7 +64,8 @@ fn apply(key: ObjectKey, part: Part, over: Option<&str>) -> Effect {
 async fn a_refused_step_keeps_back_only_what_depends_on_it() {
     let asked = Arc::default();
     let resources = Resources::new(quota(&asked), "v1beta1");
-    let teller = Teller::new(resources.clone(), "replica");
+    let teller =
+        Teller::new(resources.clone(), "replica", Arc::new(Mutex::new(Limiter::new(Instant::now()))));
     let writer = Writer { resources, teller, leadership: Leadership::alone() };
     let delete =
         |name: &str, moves| Effect::Delete { key: key(Kind::Slice, name), uid: "u".to_owned(), moves };

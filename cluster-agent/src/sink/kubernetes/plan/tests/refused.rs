@@ -91,6 +91,20 @@ fn an_import_whose_service_is_refused_says_so_and_the_own_export_is_judged() {
 }
 
 #[test]
+fn what_was_not_told_is_told_once_what_it_says_is_written() {
+    let (mut api, now) = (Api::default(), Instant::now());
+    api.others(&key(Kind::Export, "web"), json!({ "metadata": {}, "spec": {} }));
+    let mut conductor = begin(&api, here_too(true, |_| {}), now);
+    rounds(&mut conductor, &mut api, "apply ServiceExport status", now);
+    assert_eq!(api.told, []);
+    let later = now + Duration::from_secs(60);
+    conductor.forgive(later);
+    rounds(&mut conductor, &mut api, "nothing", later);
+    let told = ("ServiceExport shop/web".to_owned(), "Exported: other clusters that import it: 1".to_owned());
+    assert_eq!(api.told, [told]);
+}
+
+#[test]
 fn a_refused_slice_keeps_no_dead_endpoint_alive_and_takes_no_living_one_away() {
     let (mut api, now) = (Api::default(), Instant::now());
     settle(&mut api, &here_too(true, |_| {}), &setting(), &mut Learnt::default());
