@@ -1,7 +1,7 @@
 //! The two Secrets.
 
 use super::{Credentials, VaultError};
-use crate::ca::Ca;
+use crate::ca::{Ca, CaError};
 use crate::desired::{MANAGED_BY, MANAGER};
 use crate::kubernetes::{REQUEST, is_overtaken};
 use crate::state::Membership;
@@ -92,15 +92,9 @@ impl Secrets {
     }
 
     pub(super) async fn joining_key(&self) -> Result<PrivateKey, VaultError> {
-        let made = PrivateKey::generate()?;
         let contents = self
             .fill(IDENTITY, "Opaque", |contents| {
-                let needed = !contents.contains_key(JOINING) && !contents.contains_key(MEMBER);
-                if needed {
-                    let pem = made.to_pem().as_bytes().to_vec();
-                    contents.insert(JOINING.to_owned(), ByteString(pem));
-                }
-                needed
+                add_joining_key(contents, || PrivateKey::generate().map_err(VaultError::from))
             })
             .await?;
         if contents.contains_key(MEMBER) {
@@ -123,17 +117,17 @@ impl Secrets {
     ) -> Result<Credentials, VaultError> {
         let expected = before.map(|c| c.identity.clone());
         let contents = self
-            .fill(IDENTITY, "Opaque", |contents| {
+            .fill::<SecretError>(IDENTITY, "Opaque", |contents| {
                 // Another replica's stays: its key is as good, and two keys would follow each other for ever.
                 let known = |there: &ByteString| expected.as_ref().is_some_and(|e| e.as_slice() == there.0);
                 if !contents.get(AGENT).is_none_or(known) {
-                    return false;
+                    return Ok(false);
                 }
                 contents.remove(JOINING);
                 contents.insert(AGENT.to_owned(), ByteString(brought.identity.to_vec()));
                 contents.insert(ROOTS.to_owned(), ByteString(brought.roots.clone().into_bytes()));
                 contents.insert(MEMBER.to_owned(), ByteString(brought.membership.to_json().into_bytes()));
-                true
+                Ok(true)
             })
             .await?;
         let missing = || damaged(IDENTITY, "what was just written is not there");
@@ -141,21 +135,14 @@ impl Secrets {
     }
 
     pub(super) async fn ca(&self, domain: &TrustDomain) -> Result<Ca, VaultError> {
-        let made = Ca::make(domain)?;
-        let mut ours = false;
+        let mut made = false;
         let contents = self
             .fill(CA, "kubernetes.io/tls", |contents| {
-                let text = |key| contents.get(key).is_some_and(|b: &ByteString| !b.0.is_empty());
-                ours = !(text(CA_KEY) && text(CA_CERTIFICATE));
-                if ours {
-                    let key = made.key_pem().as_bytes().to_vec();
-                    contents.insert(CA_KEY.to_owned(), ByteString(key));
-                    contents.insert(CA_CERTIFICATE.to_owned(), ByteString(made.root_pem().into_bytes()));
-                }
-                ours
+                made = add_ca(contents, || Ca::make(domain))?;
+                Ok::<_, VaultError>(made)
             })
             .await?;
-        if ours {
+        if made {
             tracing::info!(trust_domain = %domain, secret = CA, "made the cluster's root");
         }
         let (certificate, key) = (text(CA, &contents, CA_CERTIFICATE)?, text(CA, &contents, CA_KEY)?);
@@ -164,18 +151,18 @@ impl Secrets {
 
     /// Changes a Secret, or makes it, unless the change finds that there is nothing to do. A change is never made to
     /// what was not read: when somebody else was faster it is read again. Returns what holds.
-    async fn fill(
+    async fn fill<E: From<SecretError>>(
         &self,
         name: &'static str,
         kind: &str,
-        mut change: impl FnMut(&mut Contents) -> bool,
-    ) -> Result<Contents, SecretError> {
+        mut change: impl FnMut(&mut Contents) -> Result<bool, E>,
+    ) -> Result<Contents, E> {
         for _ in 0..TRIES {
             let found = self.get(name).await?;
             let exists = found.is_some();
             let mut secret = found.unwrap_or_else(|| new(name, kind));
             let mut contents = secret.data.take().unwrap_or_default();
-            if !change(&mut contents) {
+            if !change(&mut contents)? {
                 return Ok(contents);
             }
             secret.data = Some(contents);
@@ -187,10 +174,10 @@ impl Secrets {
             match written {
                 Ok(secret) => return Ok(held(secret)),
                 Err(SecretError::Call { source, .. }) if is_overtaken(&source) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
-        Err(SecretError::Contended { name })
+        Err(SecretError::Contended { name }.into())
     }
 
     async fn get(&self, name: &'static str) -> Result<Option<Secret>, SecretError> {
@@ -227,6 +214,39 @@ fn held(secret: Secret) -> Contents {
     secret.data.unwrap_or_default()
 }
 
+/// Puts the key of a join that has not succeeded there, unless there is one or the cluster has joined.
+fn add_joining_key<E>(
+    contents: &mut Contents,
+    make: impl FnOnce() -> Result<PrivateKey, E>,
+) -> Result<bool, E> {
+    if contents.contains_key(JOINING) || contents.contains_key(MEMBER) {
+        return Ok(false);
+    }
+    contents.insert(JOINING.to_owned(), ByteString(make()?.to_pem().as_bytes().to_vec()));
+    Ok(true)
+}
+
+/// Puts a root there where there is none. Half of one is somebody's mistake: the certificates that hang on it would be
+/// worth nothing under another.
+fn add_ca(contents: &mut Contents, make: impl FnOnce() -> Result<Ca, CaError>) -> Result<bool, VaultError> {
+    let has = |key| contents.get(key).is_some_and(|b: &ByteString| !b.0.is_empty());
+    match (has(CA_KEY), has(CA_CERTIFICATE)) {
+        (true, true) => Ok(false),
+        (false, false) => {
+            let ca = make()?;
+            contents.insert(CA_KEY.to_owned(), ByteString(ca.key_pem().as_bytes().to_vec()));
+            contents.insert(CA_CERTIFICATE.to_owned(), ByteString(ca.root_pem().into_bytes()));
+            Ok(true)
+        }
+        _ => Err(damaged(
+            CA,
+            "it holds only one of tls.key and tls.crt: restore it from its copy, or delete it, whereupon a new root is made \
+             and every proxy of this cluster needs a new token",
+        )
+        .into()),
+    }
+}
+
 fn credentials(contents: &Contents) -> Result<Option<Credentials>, SecretError> {
     if !contents.contains_key(MEMBER) {
         return Ok(None);
@@ -247,4 +267,43 @@ fn text<'a>(name: &'static str, contents: &'a Contents, key: &str) -> Result<&'a
 
 fn damaged(name: &'static str, reason: &str) -> SecretError {
     SecretError::Damaged { name, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> ByteString {
+        ByteString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn no_key_is_made_where_there_is_one() {
+        let never = || -> Result<PrivateKey, VaultError> { panic!("a key was made for nothing") };
+        for kept in [JOINING, MEMBER] {
+            let mut contents = Contents::from([(kept.to_owned(), bytes("kept"))]);
+            assert!(!add_joining_key(&mut contents, never).unwrap(), "{kept}");
+            assert_eq!(contents, Contents::from([(kept.to_owned(), bytes("kept"))]));
+        }
+        let mut contents = Contents::new();
+        assert!(add_joining_key(&mut contents, PrivateKey::generate).unwrap());
+        assert!(PrivateKey::from_pem(&contents[JOINING].0).is_ok());
+    }
+
+    #[test]
+    fn a_root_is_made_where_there_is_none_and_half_of_one_is_refused() {
+        let never = || -> Result<Ca, CaError> { panic!("a root was made for nothing") };
+        let east = TrustDomain::parse("east.fed").unwrap();
+        let mut contents = Contents::from([CA_KEY, CA_CERTIFICATE].map(|key| (key.to_owned(), bytes(""))));
+        assert!(add_ca(&mut contents, || Ca::make(&east)).unwrap());
+        let whole = contents.clone();
+        assert!(!add_ca(&mut contents, never).unwrap());
+        assert_eq!(contents, whole);
+        assert!(Ca::load(&contents[CA_CERTIFICATE].0, &contents[CA_KEY].0, &east).is_ok());
+        for lost in [CA_KEY, CA_CERTIFICATE] {
+            let mut half = whole.clone();
+            half.insert(lost.to_owned(), bytes(""));
+            assert!(add_ca(&mut half, never).unwrap_err().to_string().contains("only one of"), "{lost}");
+        }
+    }
 }
