@@ -16,7 +16,7 @@ use crate::config::{ConfigService, PROBES};
 use crate::dns;
 use crate::enroll::{self, Projected, Ticket};
 use crate::identity::{
-    Claim, Grants, IdentityService, await_agent, make_workload_token, write_workload_token,
+    Claim, Grants, IdentityService, Seal, await_agent, make_workload_token, write_workload_token,
 };
 use crate::index::Index;
 use crate::lanes::{Lanes, Verdicts};
@@ -92,11 +92,11 @@ async fn workload_token(args: WorkloadTokenArgs) -> anyhow::Result<()> {
     };
     await_agent(&args.dir).await?;
     if args.out == Path::new("-") {
-        let mut token = make_workload_token(&args.dir, claim, args.ttl)?;
+        let mut token = make_workload_token(&args.dir, claim, args.ttl).await?;
         token.push(b'\n');
         return Ok(std::io::stdout().lock().write_all(&token)?);
     }
-    write_workload_token(&args.dir, claim, args.ttl, &args.out)?;
+    write_workload_token(&args.dir, claim, args.ttl, &args.out).await?;
     let (out, seconds) = (args.out.display(), args.ttl.as_secs());
     writeln!(std::io::stdout().lock(), "wrote {out} (single use, for {seconds} s at most)")?;
     Ok(())
@@ -335,7 +335,8 @@ impl Agent {
         let Ground { listener, admin, dns, advertised, place } = ground;
         let trust_domain = self.own.trust_domain.to_string();
         let root = self.ca.root_pem();
-        self.state.set_serving(&Serving { agent: vec![advertised], trust_domain, root })?;
+        let api_server = place.api_server()?;
+        self.state.set_serving(&Serving { agent: vec![advertised], trust_domain, root, api_server })?;
         // What the API server gives imports: told by the sink, taken in by what proxies run by.
         let assigned = watch::Sender::new(ImportAddresses::new());
         let addressing = match &place {
@@ -507,7 +508,7 @@ impl Agent {
         ));
         let (held, common) = (c.held.subscribe(), c.common.subscribe());
         tasks.spawn(reach::keep_asking(self.state.clone(), held, common, probes.clone(), stop.clone()));
-        let grants = Arc::new(Grants::new(self.state.clone()));
+        let grants = Arc::new(Grants::of(&self.vault, Seal::of(&self.ca)));
         let identity = IdentityService {
             ca: self.ca.clone(),
             grants: grants.clone(),

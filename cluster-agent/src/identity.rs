@@ -2,11 +2,16 @@
 //!
 //! Law: the token decides who the proxy is, then its current certificate does; what a request asks for is ignored.
 
+mod grant;
+mod grants;
+mod seal;
 mod token;
 
-pub use token::{
-    Checked, Claim, Grants, Redeemed, TokenFileError, await_agent, make_workload_token, write_workload_token,
-};
+pub(crate) use grant::Grant;
+pub use grant::{Checked, Claim, Redeemed};
+pub use grants::Grants;
+pub use seal::Seal;
+pub use token::{TokenFileError, await_agent, make_workload_token, write_workload_token};
 
 use crate::ca::Ca;
 use crate::metrics::Metrics;
@@ -44,9 +49,7 @@ impl Identity for IdentityService {
     ) -> Result<Response<wire::IssueReply>, Status> {
         let wire::IssueRequest { token, csr } = request.into_inner();
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let (grants, key) = (self.grants.clone(), csr.public_key_hash());
-        let redeemed = tokio::task::spawn_blocking(move || grants.redeem(&token, key)).await;
-        let claim = match redeemed.map_err(|e| Status::internal(e.to_string()))? {
+        let claim = match self.grants.redeem(&token, csr.public_key_hash()).await {
             Redeemed::Granted(claim) => claim,
             Redeemed::Refused(reason) => return Err(Status::permission_denied(reason)),
             Redeemed::Failed(error) => {

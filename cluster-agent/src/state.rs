@@ -125,6 +125,20 @@ pub struct Serving {
     pub trust_domain: String,
     /// The cluster's root, in PEM; its key may be kept elsewhere than in the directory.
     pub root: String,
+    /// Where its Secrets are, of which tokens are kept in one; `None` where they are files of the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<ApiServer>,
+}
+
+/// How an agent reaches its API server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiServer {
+    /// By this kubeconfig; `None` as a pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of it.
+    pub context: Option<String>,
+    /// The agent's namespace.
+    pub namespace: String,
 }
 
 /// Where everything lies.

@@ -39,6 +39,8 @@ mod sink;
 mod snapshot;
 #[path = "kubernetes/source.rs"]
 mod source;
+#[path = "kubernetes/tokens.rs"]
+mod tokens;
 #[path = "kubernetes/uninstall.rs"]
 mod uninstall;
 #[path = "kubernetes/upgrade.rs"]

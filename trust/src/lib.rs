@@ -33,6 +33,21 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// The authentication code of some bytes under a key: HMAC with SHA-256.
+#[must_use]
+pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0u8; 32];
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+    out.copy_from_slice(ring::hmac::sign(&key, bytes).as_ref());
+    out
+}
+
+/// Whether this is the authentication code of some bytes under a key, found out in a time that says nothing of it.
+#[must_use]
+pub fn is_hmac_sha256(key: &[u8], bytes: &[u8], code: &[u8]) -> bool {
+    ring::hmac::verify(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key), bytes, code).is_ok()
+}
+
 /// Fills an array with random bytes from the operating system.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use crate::kubernetes;
 use crate::lease::{self, Keeper, Leadership, Standing};
 use crate::sink::files::Writer;
 use crate::source::{self, SourceEvent};
-use crate::state::StateDir;
+use crate::state::{ApiServer, StateDir};
 use crate::status::Status;
 use crate::vault::{Secrets, Vault};
 use anyhow::{Context, ensure};
@@ -55,6 +55,14 @@ impl Place {
                 Vault::Secrets(Secrets::new(client.clone(), &args.namespace))
             }
         }
+    }
+
+    /// How others find the Secrets of the vault; `None` where it is the directory.
+    pub(super) fn api_server(&self) -> anyhow::Result<Option<ApiServer>> {
+        let Place::Kubernetes { args, .. } = self else { return Ok(None) };
+        let kubeconfig = args.kubeconfig.as_ref().map(std::path::absolute).transpose();
+        let (context, namespace) = (args.context.clone(), args.namespace.to_string());
+        Ok(Some(ApiServer { kubeconfig: kubeconfig.context("--kubeconfig")?, context, namespace }))
     }
 
     /// Which Kubernetes cluster this is, asked for as long as it takes; `None` where it is none.

@@ -1,5 +1,7 @@
 //! The two Secrets.
 
+mod grants;
+
 use super::{Credentials, VaultError};
 use crate::ca::{Ca, CaError};
 use crate::desired::{MANAGED_BY, MANAGER};
@@ -59,6 +61,12 @@ pub enum SecretError {
     /// Another replica joined meanwhile.
     #[error("Secret {name} says that another replica has joined")]
     Joined {
+        /// The Secret.
+        name: &'static str,
+    },
+    /// As many workload tokens wait as may.
+    #[error("Secret {name}: too many workload tokens wait to be used; they go when they expire")]
+    Full {
         /// The Secret.
         name: &'static str,
     },
@@ -145,6 +153,16 @@ impl Secrets {
         if made {
             tracing::info!(trust_domain = %domain, secret = CA, "made the cluster's root");
         }
+        let (certificate, key) = (text(CA, &contents, CA_CERTIFICATE)?, text(CA, &contents, CA_KEY)?);
+        Ok(Ca::load(certificate, key, domain)?)
+    }
+
+    /// The cluster's own root, which an agent has made.
+    ///
+    /// # Errors
+    /// When it is not there, can not be read, or is another cluster's.
+    pub async fn kept_ca(&self, domain: &TrustDomain) -> Result<Ca, VaultError> {
+        let contents = self.get(CA).await?.map(held).unwrap_or_default();
         let (certificate, key) = (text(CA, &contents, CA_CERTIFICATE)?, text(CA, &contents, CA_KEY)?);
         Ok(Ca::load(certificate, key, domain)?)
     }

@@ -39,9 +39,9 @@ impl Member {
     pub(crate) async fn start(&mut self, replica: &'static str, kubeconfig: Option<&Path>) -> Result<()> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let name = self.plane.name();
-        let state = text(&self.lab.directory(name)?.join(replica));
+        let state = text(&self.state(replica)?);
         let kubeconfig = text(kubeconfig.unwrap_or_else(|| self.plane.kubeconfig()));
-        let (listen, admin) = (self.address(replica, 15_000).to_string(), self.admin(replica).to_string());
+        let (listen, admin) = (self.listens(replica), self.admin(replica).to_string());
         let mut words = vec!["agent", "run", "--source", "kubernetes", "--namespace", "sealane-system"];
         words.extend(["--network", "flat", "--replica", replica, "--dir", &state]);
         words.extend(["--kubeconfig", &kubeconfig, "--listen", &listen, "--admin-listen", &admin]);
@@ -55,6 +55,16 @@ impl Member {
     /// A replica that runs.
     pub(crate) fn agent(&self, replica: &str) -> Result<&Process> {
         self.agents.get(replica).with_context(|| format!("no replica {replica} runs"))
+    }
+
+    /// The directory of a replica.
+    pub(crate) fn state(&self, replica: &str) -> Result<PathBuf> {
+        Ok(self.lab.directory(self.plane.name())?.join(replica))
+    }
+
+    /// Where a replica serves proxies.
+    pub(crate) fn listens(&self, replica: &str) -> String {
+        self.address(replica, 15_000).to_string()
     }
 
     fn address(&self, replica: &str, port: u16) -> SocketAddr {

@@ -45,7 +45,8 @@ impl Agent {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (trust_domain, root) = ("east.fed".to_owned(), ca.root_pem());
-        state.set_serving(&Serving { agent: vec![address.clone()], trust_domain, root }).unwrap();
+        let agent = vec![address.clone()];
+        state.set_serving(&Serving { agent, trust_domain, root, api_server: None }).unwrap();
         let mut index = Index::default();
         let cart = Pod {
             uid: None,
@@ -101,16 +102,16 @@ impl Agent {
         channel(std::slice::from_ref(&self.address), tls, &DialOptions::default()).unwrap()
     }
 
-    fn token(&self, claim: Claim) -> Vec<u8> {
+    async fn token(&self, claim: Claim) -> Vec<u8> {
         let out = self.directory.path().join("token");
-        write_workload_token(self.directory.path(), claim, Duration::from_secs(60), &out).unwrap();
+        write_workload_token(self.directory.path(), claim, Duration::from_secs(60), &out).await.unwrap();
         let token: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
         std::fs::remove_file(out).unwrap();
         data_encoding::BASE64URL_NOPAD.decode(token["secret"].as_str().unwrap().as_bytes()).unwrap()
     }
 
     async fn identity(&self, claim: Claim) -> Identity {
-        let token = self.token(claim);
+        let token = self.token(claim).await;
         let key = PrivateKey::generate().unwrap();
         let csr = Csr::create(&key).unwrap().der().to_vec();
         let issue = wire::IssueRequest { token, csr };
@@ -236,7 +237,7 @@ async fn a_certificate_is_renewed_by_itself_alone() {
     let itself = agent.ca.own_identity(Duration::from_secs(60)).unwrap();
     let refused = IdentityClient::new(agent.dial(Some(&itself))).renew(request()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    let token = agent.token(cart());
+    let token = agent.token(cart()).await;
     let issue = |token: Vec<u8>| wire::IssueRequest { token, csr: Csr::create(&key).unwrap().der().to_vec() };
     let forged = IdentityClient::new(agent.dial(None)).issue(issue(vec![1; 32])).await.unwrap_err();
     assert_eq!(forged.code(), Code::PermissionDenied);
