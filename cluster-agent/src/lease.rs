@@ -12,6 +12,7 @@ mod keeper;
 
 pub use keeper::{Keeper, keep};
 
+use jiff::Timestamp;
 use sealane_core::identity::InstanceId;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -130,8 +131,10 @@ pub struct Record {
     pub holder: Option<String>,
     /// How long it holds without being renewed, as its holder wrote.
     pub duration: Duration,
-    /// How often it was taken.
+    /// How often it went from one holder to the next.
     pub transitions: u32,
+    /// When its holder took it, by that one's clock: for people, nothing is decided by it.
+    pub acquired: Option<Timestamp>,
     /// Changes with every write; an update of another version is refused.
     pub version: String,
 }
@@ -147,6 +150,8 @@ pub enum Step {
         term: u32,
         /// What is written over.
         over: Option<String>,
+        /// When the term began; `None` when it begins with this write.
+        acquired: Option<Timestamp>,
     },
 }
 
@@ -215,30 +220,34 @@ impl Election {
     pub fn step(&self, now: Instant) -> Step {
         let (record, since) = match &self.seen {
             Seen::Nothing => return Step::Look,
-            Seen::Absent => return Step::Write { term: self.next_term(0), over: None },
+            Seen::Absent => return self.begin(None),
             Seen::Record { record, since } => (record, *since),
         };
-        let over = Some(record.version.clone());
         match &record.holder {
-            Some(_) if self.holds(record) => Step::Write { term: record.transitions, over },
+            Some(_) if self.holds(record) => Step::Write {
+                term: record.transitions,
+                over: Some(record.version.clone()),
+                acquired: record.acquired,
+            },
             // Written by a request of this process whose answer was lost: no other has its name.
-            Some(holder) if *holder == self.me => {
-                Step::Write { term: self.next_term(record.transitions), over }
-            }
+            Some(holder) if *holder == self.me => self.begin(Some(record)),
             Some(_) if now.duration_since(since) < record.duration => Step::Look,
-            _ => Step::Write { term: self.next_term(record.transitions), over },
+            _ => self.begin(Some(record)),
         }
+    }
+
+    /// Begins a term: one higher than any that is known, so that a Lease that somebody deleted does not bring a term back. That
+    /// of the first holder is 0, as everybody counts transitions.
+    fn begin(&self, over: Option<&Record>) -> Step {
+        let known = over.map(|record| record.transitions).max(self.held.as_ref().map(|held| held.number));
+        let term = known.map_or(0, |known| known.saturating_add(1));
+        Step::Write { term, over: over.map(|record| record.version.clone()), acquired: None }
     }
 
     /// Whether a Lease says that our term lasts.
     fn holds(&self, record: &Record) -> bool {
         record.holder.as_deref() == Some(self.me.as_str())
             && self.held.as_ref().is_some_and(|h| h.number == record.transitions && h.lease == record.uid)
-    }
-
-    /// Higher than any that is known: a Lease that somebody deleted does not bring a term back.
-    fn next_term(&self, transitions: u32) -> u32 {
-        transitions.max(self.held.as_ref().map_or(0, |held| held.number)).saturating_add(1)
     }
 
     /// The Lease was read; `now` is when the answer was there.

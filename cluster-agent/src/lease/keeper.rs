@@ -1,6 +1,7 @@
 //! The loop around the election: one request at a time to the API server.
 
 use super::{DURATION, Election, RENEW, Record, Standing, Step, WRITE};
+use crate::desired::{MANAGED_BY, MANAGER};
 use crate::kubernetes::is_overtaken;
 use crate::status::{LeaseStatus, Status};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -117,11 +118,11 @@ async fn act(leases: &Api<Lease>, election: &mut Election, me: &str) -> Result<(
             let found = bounded(leases.get_opt(NAME)).await?;
             election.saw(Instant::now(), found.map(record).transpose()?);
         }
-        Step::Write { term, over } => {
-            let lease = lease(Some(me), term, over.clone());
+        Step::Write { term, over, acquired } => {
+            let lease = lease(Some(me), term, acquired, over.clone());
             let written = match over {
-                Some(_) => bounded(leases.replace(NAME, &PostParams::default(), &lease)).await,
-                None => bounded(leases.create(&PostParams::default(), &lease)).await,
+                Some(_) => bounded(leases.replace(NAME, &by_us(), &lease)).await,
+                None => bounded(leases.create(&by_us(), &lease)).await,
             };
             match written {
                 Ok(lease) => election.wrote(began, record(lease)?),
@@ -146,8 +147,8 @@ async fn give_back(leases: &Api<Lease>, election: &Election, me: &str) {
     if holder != me {
         return;
     }
-    let lease = lease(None, term, Some(over));
-    if let Err(error) = bounded(leases.replace(NAME, &PostParams::default(), &lease)).await {
+    let lease = lease(None, term, None, Some(over));
+    if let Err(error) = bounded(leases.replace(NAME, &by_us(), &lease)).await {
         tracing::info!(%error, "the Lease was not given back: it ends by itself");
     }
 }
@@ -156,11 +157,23 @@ async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
     Ok(timeout(WRITE, request).await.map_err(|_| RequestError::Silent)??)
 }
 
-fn lease(holder: Option<&str>, term: u32, version: Option<String>) -> Lease {
-    let now = MicroTime(jiff::Timestamp::now());
+fn by_us() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// A Lease as whoever reads it expects: with the time of the term's begin, that of this write without one, and the number of
+/// times that it changed hands.
+fn lease(
+    holder: Option<&str>,
+    term: u32,
+    acquired: Option<jiff::Timestamp>,
+    version: Option<String>,
+) -> Lease {
+    let now = jiff::Timestamp::now();
     Lease {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
+            labels: Some([(MANAGED_BY.to_owned(), MANAGER.to_owned())].into()),
             resource_version: version,
             ..ObjectMeta::default()
         },
@@ -168,7 +181,8 @@ fn lease(holder: Option<&str>, term: u32, version: Option<String>) -> Lease {
             holder_identity: Some(holder.unwrap_or_default().to_owned()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
             lease_transitions: i32::try_from(term).ok(),
-            renew_time: Some(now),
+            acquire_time: Some(MicroTime(acquired.unwrap_or(now))),
+            renew_time: Some(MicroTime(now)),
             ..LeaseSpec::default()
         }),
     }
@@ -182,6 +196,40 @@ fn record(lease: Lease) -> Result<Record, RequestError> {
         holder: spec.holder_identity.filter(|h| !h.is_empty()),
         duration: seconds.map_or(DURATION, Duration::from_secs),
         transitions: spec.lease_transitions.and_then(|t| u32::try_from(t).ok()).unwrap_or(0),
+        acquired: spec.acquire_time.map(|time| time.0),
         version: lease.metadata.resource_version.ok_or(RequestError::Unversioned)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_lease_says_when_it_was_taken_and_how_often() {
+        let micros = |text: &str| MicroTime(text.parse().unwrap());
+        let taken = "2026-11-21T10:00:00.123456Z";
+        let spec = |lease: &Lease| lease.spec.clone().unwrap();
+        let renewed = lease(Some("a"), 2, Some(taken.parse().unwrap()), Some("7".to_owned()));
+        let expected = LeaseSpec {
+            holder_identity: Some("a".to_owned()),
+            lease_duration_seconds: Some(10),
+            lease_transitions: Some(2),
+            acquire_time: Some(micros(taken)),
+            renew_time: spec(&renewed).renew_time,
+            ..LeaseSpec::default()
+        };
+        assert_eq!(spec(&renewed), expected);
+        assert_ne!(expected.renew_time, expected.acquire_time);
+        let begun = spec(&lease(Some("a"), 0, None, None));
+        assert_eq!((begun.lease_transitions, begun.acquire_time), (Some(0), begun.renew_time));
+
+        let metadata = ObjectMeta {
+            uid: Some("u".to_owned()),
+            resource_version: Some("8".to_owned()),
+            ..ObjectMeta::default()
+        };
+        let read = record(Lease { metadata, spec: Some(expected) }).unwrap();
+        assert_eq!((read.acquired, read.transitions), (Some(taken.parse().unwrap()), 2));
+    }
 }

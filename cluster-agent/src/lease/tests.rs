@@ -3,15 +3,27 @@ use super::*;
 fn record(holder: &str, transitions: u32, version: &str) -> Record {
     let holder = Some(holder.to_owned()).filter(|h| !h.is_empty());
     let uid = "lease".to_owned();
-    Record { uid, holder, duration: DURATION, transitions, version: version.to_owned() }
+    let acquired = Some(Timestamp::UNIX_EPOCH);
+    Record { uid, holder, duration: DURATION, transitions, acquired, version: version.to_owned() }
 }
 
 fn election(me: &str) -> Election {
     Election::new(me.to_owned())
 }
 
+/// Takes it over.
 fn write(term: u32, over: &str) -> Step {
-    Step::Write { term, over: Some(over.to_owned()) }
+    Step::Write { term, over: Some(over.to_owned()), acquired: None }
+}
+
+/// Goes on with a term.
+fn renew(term: u32, over: &str) -> Step {
+    Step::Write { term, over: Some(over.to_owned()), acquired: Some(Timestamp::UNIX_EPOCH) }
+}
+
+/// Makes it.
+fn make(term: u32) -> Step {
+    Step::Write { term, over: None, acquired: None }
 }
 
 fn leader(term: u32, renewed: Instant) -> Standing {
@@ -28,12 +40,12 @@ fn who_finds_no_lease_makes_it_and_renews_it() {
     let mut a = election("a");
     assert_eq!((a.step(start), a.standing()), (Step::Look, Standing::Follower));
     a.saw(start, None);
-    assert_eq!(a.step(start), Step::Write { term: 1, over: None });
-    a.wrote(start, record("a", 1, "1"));
-    assert_eq!(a.standing(), leader(1, start));
-    assert_eq!(a.step(start + s(2)), write(1, "1"));
-    a.wrote(start + s(2), record("a", 1, "2"));
-    assert_eq!(a.standing(), leader(1, start + s(2)));
+    assert_eq!(a.step(start), make(0));
+    a.wrote(start, record("a", 0, "1"));
+    assert_eq!(a.standing(), leader(0, start));
+    assert_eq!(a.step(start + s(2)), renew(0, "1"));
+    a.wrote(start + s(2), record("a", 0, "2"));
+    assert_eq!(a.standing(), leader(0, start + s(2)));
 }
 
 #[test]
@@ -62,7 +74,7 @@ fn a_lease_that_somebody_deleted_is_still_its_holders_for_its_duration() {
     assert_eq!(b.step(start + s(10)), write(4, "7"));
     b.refused();
     b.saw(start + s(10), None);
-    assert_eq!(b.step(start + s(10)), Step::Write { term: 1, over: None });
+    assert_eq!(b.step(start + s(10)), make(0));
 }
 
 #[test]
@@ -78,11 +90,11 @@ fn a_lease_taken_by_a_request_whose_answer_was_lost_is_taken_in_a_term_of_its_ow
     let start = Instant::now();
     let mut a = election("a");
     a.saw(start, None);
-    assert_eq!(a.step(start), Step::Write { term: 1, over: None });
+    assert_eq!(a.step(start), make(0));
     a.refused();
     assert_eq!(a.step(start + s(1)), Step::Look);
-    a.saw(start + s(1), Some(record("a", 1, "1")));
-    assert_eq!((a.step(start + s(1)), a.standing()), (write(2, "1"), Standing::Follower));
+    a.saw(start + s(1), Some(record("a", 0, "1")));
+    assert_eq!((a.step(start + s(1)), a.standing()), (write(1, "1"), Standing::Follower));
 }
 
 #[test]
@@ -108,14 +120,14 @@ fn a_term_outlasts_an_api_server_that_is_away_and_a_lost_answer() {
     a.refused();
     assert_eq!(a.standing(), leader(3, start));
     a.saw(start + s(60), Some(record("a", 3, "8")));
-    assert_eq!(a.step(start + s(60)), write(3, "8"));
+    assert_eq!(a.step(start + s(60)), renew(3, "8"));
     // Somebody makes another Lease that says the same: it is not ours.
     let mut other = a.clone();
     other.saw(start + s(61), Some(Record { uid: "other".to_owned(), ..record("a", 3, "8") }));
     assert_eq!(other.standing(), Standing::Follower);
     // Somebody deletes the Lease: the term after it is a later one all the same.
     a.saw(start + s(61), None);
-    assert_eq!(a.step(start + s(61)), Step::Write { term: 4, over: None });
+    assert_eq!(a.step(start + s(61)), make(4));
 }
 
 #[test]
