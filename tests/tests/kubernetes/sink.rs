@@ -303,14 +303,24 @@ fn what_others_made_is_not_touched() {
             "metadata": {"name": "web", "namespace": "shop"},
             "spec": {"type": "Headless", "ports": [{"port": 1, "protocol": "TCP"}]}}"#;
         bench.plane.apply(theirs).await?;
-        let before = bench.get("serviceimport/web").await?;
         bench.imports(&[import("web", &["10.2.0.1"]), import("cart", &["10.2.0.3"])]);
         bench.ready("cart").await?;
-        until_true("it is told", PATIENCE, async || {
-            let notes = ["get", "events", "--namespace=shop", "-ojsonpath={.items[*].message}"];
-            Ok(bench.plane.kubectl(&notes).await?.contains("it is not taken over"))
+        let told = async || -> Result<Vec<String>> {
+            let notes =
+                ["get", "events", "--namespace=shop", "-ojsonpath={range .items[*]}{.message}{'\\n'}{end}"];
+            let notes = bench.plane.kubectl(&notes).await?;
+            Ok(notes.lines().filter(|n| n.contains("it is not taken over")).map(str::to_owned).collect())
+        };
+        until_true("it is told", PATIENCE, async || Ok(told().await?.len() == 1)).await?;
+        // What else there is to say for the same reason is an Event of its own.
+        let mark = ["label", "serviceimport/web", "team=b", "--field-manager=another", "--namespace=shop"];
+        bench.plane.kubectl(&mark).await?;
+        until_true("the other writer is told", PATIENCE, async || {
+            let told = told().await?;
+            Ok(told.len() == 2 && told.iter().filter(|note| note.contains("another")).count() == 1)
         })
         .await?;
+        let before = bench.get("serviceimport/web").await?;
         bench.imports(&[]);
         until_true("ours is gone", PATIENCE, async || Ok(bench.versions().await?.len() == 1)).await?;
         assert_eq!(bench.get("serviceimport/web").await?, before);
