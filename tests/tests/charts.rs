@@ -338,3 +338,35 @@ fn nobody_reads_secrets_of_other_namespaces_or_gets_rights_by_wildcard() -> Resu
     }
     Ok(())
 }
+
+#[test]
+fn services_have_the_families_that_their_pods_hear() -> Result<()> {
+    if !ready("services_have_the_families_that_their_pods_hear") {
+        return Ok(());
+    }
+    let cases = [
+        ("sealane-cluster", ["gateway.enabled=true", "agent.listenAddress=", "gateway.listenAddress="]),
+        ("sealane-federation", ["external.enabled=false", "servers.listenAddress=", ""]),
+    ];
+    for (chart, values) in cases {
+        for (address, policy) in [("0.0.0.0", "SingleStack"), ("[::]", "PreferDualStack")] {
+            let values = values.iter().filter(|v| !v.is_empty());
+            let set: Vec<String> = values
+                .map(|v| if v.ends_with('=') { format!("{v}{address}") } else { (*v).to_owned() })
+                .collect();
+            let rendered =
+                objects(&render(chart, None, &set.iter().map(String::as_str).collect::<Vec<_>>())?)?;
+            let services: Vec<_> = rendered.iter().filter(|o| o["kind"] == "Service").collect();
+            ensure!(services.len() > 1, "{chart}");
+            for service in services {
+                let families = if policy == "SingleStack" { json!(["IPv4"]) } else { Value::Null };
+                let spec = &service["spec"];
+                ensure!(
+                    spec["ipFamilyPolicy"] == policy && spec["ipFamilies"] == families,
+                    "{chart}: {service}"
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -61,3 +61,14 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 {{- end -}}
+
+{{/* The address families of a Service, by what its pods listen on: what only hears IPv4 must not be given an IPv6 address, at
+which nobody answers. */}}
+{{- define "sealane.families" -}}
+{{- if hasPrefix "[" . -}}
+ipFamilyPolicy: PreferDualStack
+{{- else -}}
+ipFamilyPolicy: SingleStack
+ipFamilies: [IPv4]
+{{- end -}}
+{{- end -}}

@@ -89,3 +89,14 @@ capabilities: {drop: [ALL]}
 {{- fail "external.enabled needs servers.addresses: what others are told to dial" -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The address families of a Service, by what its pods listen on: what only hears IPv4 must not be given an IPv6 address, at
+which nobody answers. */}}
+{{- define "sealane.families" -}}
+{{- if hasPrefix "[" . -}}
+ipFamilyPolicy: PreferDualStack
+{{- else -}}
+ipFamilyPolicy: SingleStack
+ipFamilies: [IPv4]
+{{- end -}}
+{{- end -}}
