@@ -1,19 +1,24 @@
 //! `sealane uninstall`: takes out of a cluster what its agents wrote there.
 //!
-//! Law: only what is ours is touched, and both must say so: our label, and our entry in the object's `managedFields`. What
+//! Law: only what is ours is touched, and both must say so: our label, and our entry in the object's `managedFields`. Of what
+//! has its name from us in our own namespace the label says it, because people may restore those objects from a copy. What
 //! people made (ServiceExports, the join token) stays. It can be repeated, and needs no agent that works: the agents are
 //! stopped first, because they would make everything anew.
 
 mod kinds;
+mod ours;
+mod pages;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use kinds::{CLUSTER_PROPERTY, EXPORT, Kind, LABELLED, OWN};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
+use ours::{AGENTS, Proof, has_our_entry, is_ours};
+use pages::{PAGE, Pages};
 use sealane_agent::args::Kubernetes;
-use sealane_agent::desired::{MANAGED_BY, MANAGER};
+use sealane_agent::desired::MANAGER;
 use sealane_core::name::Namespace;
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,10 +31,6 @@ const REQUEST: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(90);
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many objects are asked for at a time.
-const PAGE: u32 = 500;
-/// The labels of the agents' pods, as the chart gives them.
-const AGENTS: &str = "app.kubernetes.io/name=sealane,app.kubernetes.io/component=agent";
 
 /// `sealane uninstall`.
 #[derive(Debug, Args)]
@@ -63,8 +64,8 @@ pub async fn uninstall(args: UninstallArgs) -> Result<()> {
         cleaner.delete_labelled(kind, label).await?;
     }
     cleaner.take_back_conditions().await?;
-    for (kind, name) in &OWN {
-        cleaner.delete_own(kind, name).await?;
+    for (kind, name, proof) in &OWN {
+        cleaner.delete_own(kind, name, *proof).await?;
     }
     Ok(())
 }
@@ -76,7 +77,7 @@ struct Cleaner {
 
 impl Cleaner {
     async fn stop_agents(&self) -> Result<()> {
-        self.delete_own(&kinds::STATEFUL_SET, MANAGER).await?;
+        self.delete_own(&kinds::STATEFUL_SET, MANAGER, Proof::Chart).await?;
         let pods: Api<DynamicObject> = self.beside(&kinds::POD);
         let chosen = ListParams::default().labels(AGENTS).limit(PAGE);
         let deadline = Instant::now() + ENDING;
@@ -95,21 +96,19 @@ impl Cleaner {
     async fn delete_labelled(&self, kind: &Kind, label: &str) -> Result<()> {
         let Some(resource) = kind.served(&self.client).await? else { return Ok(()) };
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let chosen = ListParams::default().labels(&format!("{label}={MANAGER}"));
-        for object in list(&all, &chosen, kind).await? {
-            if !is_ours(&object.metadata, label) {
-                tracing::warn!(
-                    kind = kind.kind,
-                    name = named(&object),
-                    "bears our label and is not ours; left as it is"
-                );
-                continue;
+        let mut pages = Pages::new(&all, kind, Some(format!("{label}={MANAGER}")));
+        while let Some(page) = pages.next().await? {
+            for object in page {
+                if !is_ours(&object.metadata, label) {
+                    left(kind, &named(&object.metadata), "it bears our label, and we did not write it");
+                    continue;
+                }
+                let api = match &object.metadata.namespace {
+                    Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+                    None => all.clone(),
+                };
+                delete(&api, kind, &object.metadata).await?;
             }
-            let api = match &object.metadata.namespace {
-                Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-                None => all.clone(),
-            };
-            delete(&api, kind, &object).await?;
         }
         Ok(())
     }
@@ -118,42 +117,45 @@ impl Cleaner {
     async fn take_back_conditions(&self) -> Result<()> {
         let Some(resource) = EXPORT.served(&self.client).await? else { return Ok(()) };
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        for export in list(&all, &ListParams::default(), &EXPORT).await? {
-            let (Some(namespace), Some(name)) = (&export.metadata.namespace, &export.metadata.name) else {
-                continue;
-            };
-            if !has_our_entry(&export.metadata) {
-                continue;
+        let mut pages = Pages::new(&all, &EXPORT, None);
+        while let Some(page) = pages.next().await? {
+            for export in page.iter().filter(|export| has_our_entry(&export.metadata)) {
+                self.take_back(&resource, &export.metadata).await?;
             }
-            // To apply nothing is to give up everything that was applied before.
-            let nothing = json!({
-                "apiVersion": resource.api_version,
-                "kind": resource.kind,
-                "metadata": {"name": name, "namespace": namespace},
-            });
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-            let params = PatchParams { force: true, ..PatchParams::apply(MANAGER) };
-            let patch = Patch::Apply(&nothing);
-            ask("take back the conditions of an export", api.patch_status(name, &params, &patch)).await?;
-            tracing::info!(kind = EXPORT.kind, name = named(&export), "conditions taken back");
         }
         Ok(())
     }
 
+    async fn take_back(&self, resource: &ApiResource, export: &ObjectMeta) -> Result<()> {
+        let (Some(namespace), Some(name)) = (&export.namespace, &export.name) else { return Ok(()) };
+        // To apply nothing is to give up everything that was applied before.
+        let nothing = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "namespace": namespace},
+        });
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, resource);
+        let params = PatchParams { force: true, ..PatchParams::apply(MANAGER) };
+        let patch = Patch::Apply(&nothing);
+        ask("take back the conditions of an export", api.patch_status(name, &params, &patch)).await?;
+        tracing::info!(kind = EXPORT.kind, name = named(export), "conditions taken back");
+        Ok(())
+    }
+
     /// Deletes an object that has its name from us, in our namespace or, for a ClusterProperty, cluster-wide.
-    async fn delete_own(&self, kind: &Kind, name: &str) -> Result<()> {
+    async fn delete_own(&self, kind: &Kind, name: &str, proof: Proof) -> Result<()> {
         let Some(resource) = kind.served(&self.client).await? else { return Ok(()) };
         let api: Api<DynamicObject> = match kind.kind == CLUSTER_PROPERTY.kind {
             true => Api::all_with(self.client.clone(), &resource),
             false => self.beside(kind),
         };
-        let what = format!("delete {} {name}", kind.kind);
-        if kind.kind != CLUSTER_PROPERTY.kind {
-            return gone(kind, name, timeout(REQUEST, api.delete(name, &DeleteParams::background())).await);
+        let found = ask(&format!("get {} {name}", kind.kind), api.get_metadata_opt(name)).await?;
+        let Some(object) = found else { return Ok(()) };
+        if !proof.holds(&object.metadata) {
+            left(kind, name, proof.missing());
+            return Ok(());
         }
-        let found = ask(&what, api.get_opt(name)).await?;
-        let Some(object) = found.filter(|o| is_ours(&o.metadata, MANAGED_BY)) else { return Ok(()) };
-        delete(&api, kind, &object).await
+        delete(&api, kind, &object.metadata).await
     }
 
     fn beside(&self, kind: &Kind) -> Api<DynamicObject> {
@@ -161,26 +163,16 @@ impl Cleaner {
     }
 }
 
-/// All objects, page by page.
-async fn list(api: &Api<DynamicObject>, chosen: &ListParams, kind: &Kind) -> Result<Vec<DynamicObject>> {
-    let mut all = Vec::new();
-    let mut params = chosen.clone().limit(PAGE);
-    loop {
-        let page = ask(&format!("list {}", kind.plural), api.list(&params)).await?;
-        all.extend(page.items);
-        match page.metadata.continue_.filter(|c| !c.is_empty()) {
-            Some(next) => params = chosen.clone().limit(PAGE).continue_token(&next),
-            None => return Ok(all),
-        }
-    }
-}
-
 /// Deletes this very object: one that was made anew under its name stays.
-async fn delete(api: &Api<DynamicObject>, kind: &Kind, object: &DynamicObject) -> Result<()> {
-    let name = object.metadata.name.as_deref().unwrap_or_default();
-    let this = Preconditions { uid: object.metadata.uid.clone(), resource_version: None };
+async fn delete(api: &Api<DynamicObject>, kind: &Kind, object: &ObjectMeta) -> Result<()> {
+    let name = object.name.as_deref().unwrap_or_default();
+    let this = Preconditions { uid: object.uid.clone(), resource_version: None };
     let params = DeleteParams { preconditions: Some(this), ..DeleteParams::background() };
     gone(kind, &named(object), timeout(REQUEST, api.delete(name, &params)).await)
+}
+
+fn left(kind: &Kind, name: &str, why: &str) {
+    tracing::warn!(kind = kind.kind, name, why, "left as it is");
 }
 
 /// What became of a deletion; what is not there is as good as deleted.
@@ -202,39 +194,10 @@ async fn ask<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>
     answer.and_then(|a| a.map_err(Into::into)).with_context(|| format!("can not {what}"))
 }
 
-fn named(object: &DynamicObject) -> String {
-    let name = object.metadata.name.as_deref().unwrap_or_default();
-    object.metadata.namespace.as_ref().map_or_else(|| name.to_owned(), |n| format!("{n}/{name}"))
-}
-
-/// Whether an object is ours by its label and by who wrote it.
-fn is_ours(meta: &ObjectMeta, label: &str) -> bool {
-    let labelled = meta.labels.as_ref().and_then(|l| l.get(label)).is_some_and(|value| value == MANAGER);
-    labelled && has_our_entry(meta)
-}
-
-fn has_our_entry(meta: &ObjectMeta) -> bool {
-    meta.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MANAGER))
+fn named(object: &ObjectMeta) -> String {
+    let name = object.name.as_deref().unwrap_or_default();
+    object.namespace.as_ref().map_or_else(|| name.to_owned(), |n| format!("{n}/{name}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-
-    #[test]
-    fn a_label_alone_or_an_entry_alone_makes_nothing_ours() {
-        let meta = |label: &str, manager: &str| ObjectMeta {
-            labels: Some([(MANAGED_BY.to_owned(), label.to_owned())].into()),
-            managed_fields: Some(vec![ManagedFieldsEntry {
-                manager: Some(manager.to_owned()),
-                ..ManagedFieldsEntry::default()
-            }]),
-            ..ObjectMeta::default()
-        };
-        assert!(is_ours(&meta(MANAGER, MANAGER), MANAGED_BY));
-        assert!(!is_ours(&meta(MANAGER, "another"), MANAGED_BY));
-        assert!(!is_ours(&meta("another", MANAGER), MANAGED_BY));
-        assert!(!is_ours(&ObjectMeta::default(), MANAGED_BY));
-    }
-}
+mod tests;

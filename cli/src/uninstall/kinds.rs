@@ -1,5 +1,6 @@
 //! What agents write: which kinds, and by which label or name their objects are found.
 
+use super::ours::Proof;
 use anyhow::{Context, Result};
 use kube::Client;
 use kube::api::{ApiResource, GroupVersionKind};
@@ -43,13 +44,13 @@ pub(super) const CLUSTER_PROPERTY: Kind = Kind {
 pub(super) const LABELLED: [(Kind, &str); 3] =
     [(IMPORT, MANAGED_BY), (SERVICE, MANAGED_BY), (SLICE, SLICE_MANAGER)];
 
-/// What is found by its name.
-pub(super) const OWN: [(Kind, &str); 5] = [
-    (CLUSTER_PROPERTY, "clusterset.k8s.io"),
-    (CLUSTER_PROPERTY, "cluster.clusterset.k8s.io"),
-    (LEASE, "sealane-agent"),
-    (SECRET, "sealane-agent-identity"),
-    (SECRET, "sealane-agent-ca"),
+/// What is found by its name, and what says that it is ours.
+pub(super) const OWN: [(Kind, &str, Proof); 5] = [
+    (CLUSTER_PROPERTY, "clusterset.k8s.io", Proof::Written),
+    (CLUSTER_PROPERTY, "cluster.clusterset.k8s.io", Proof::Written),
+    (LEASE, "sealane-agent", Proof::Labelled),
+    (SECRET, "sealane-agent-identity", Proof::Labelled),
+    (SECRET, "sealane-agent-ca", Proof::Labelled),
 ];
 
 impl Kind {

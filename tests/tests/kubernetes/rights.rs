@@ -126,6 +126,9 @@ fn every_right_is_used_and_none_is_missed() {
         west.start("a", Some(&kubeconfig)).await?;
         exercise(&east, &west).await?;
         west.agents.clear();
+        let rendered = objects(&render("sealane-cluster", None, &[])?)?;
+        let set = rendered.iter().find(|o| o["kind"] == "StatefulSet").context("no StatefulSet")?;
+        west.plane.apply(&set.to_string()).await?;
         let kubeconfig = kubeconfig.to_string_lossy();
         let words = ["uninstall", "--namespace", "sealane-system", "--kubeconfig", &kubeconfig];
         lab.launcher().run(&words).await?;

@@ -22,7 +22,7 @@ fn import(name: &str, manager: &str) -> Value {
 /// What an agent would have written.
 fn written() -> Vec<Value> {
     let of_shop = |name: &str, label: &str| json!({"name": name, "namespace": "shop", "labels": {label: "sealane-agent"}});
-    let own = |name: &str| json!({"name": name, "namespace": NAMESPACE});
+    let own = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {MANAGED_BY: "sealane-agent"}});
     let property = |name: &str| {
         let metadata = json!({"name": name, "labels": {MANAGED_BY: "sealane-agent"}});
         json!({"apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty", "metadata": metadata, "spec": {"value": "x"}})
@@ -53,6 +53,20 @@ fn foreign() -> Vec<Value> {
         import("theirs", "another"),
         json!({"apiVersion": IMPORT, "kind": "ServiceExport", "metadata": {"name": "cart", "namespace": "shop"}}),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sealane-join-token", "namespace": NAMESPACE}}),
+    ]
+}
+
+/// What others made under the names of what is ours in our namespace.
+fn namesakes() -> Vec<Value> {
+    let own = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {MANAGED_BY: "another"}});
+    let labels = json!({"app": "another"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let spec = json!({"serviceName": "a", "selector": {"matchLabels": labels}, "template": template});
+    vec![
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": own("sealane-agent")}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": own("sealane-agent-identity")}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": own("sealane-agent-ca")}),
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": own("sealane-agent"), "spec": spec}),
     ]
 }
 
@@ -122,8 +136,18 @@ fn an_uninstall_takes_out_what_is_ours_and_nothing_else() {
             .await?;
         ensure!(!status.contains("Valid"), "{status}");
 
-        // Again, where nothing is left to do.
-        lab.launcher().run(&words).await?;
+        // Again, where nothing is left to do but what others made under our names.
+        write(&plane, &directory, "another", namesakes(), &[]).await?;
+        let again = lab.launcher().output(&words).await?;
+        let said = String::from_utf8_lossy(&again.stderr);
+        ensure!(again.status.success(), "{said}");
+        let own =
+            plane.kubectl(&["get", "secrets,leases,statefulsets", "--namespace", NAMESPACE, name]).await?;
+        let left = "secret/sealane-agent-ca\nsecret/sealane-agent-identity\nsecret/sealane-join-token\n\
+            lease.coordination.k8s.io/sealane-agent\nstatefulset.apps/sealane-agent\n";
+        ensure!(own == left, "{own}");
+        // Those four, and the import that bears our label.
+        ensure!(said.matches("left as it is").count() == 5, "{said}");
         Ok(())
     });
 }
