@@ -46,7 +46,8 @@ async fn serve_until_told(args: RunArgs) -> anyhow::Result<()> {
     let tail_entries = defaults.tail_entries.min(args.snapshot_entries / 2);
     let node = NodeConfig { snapshot_entries: args.snapshot_entries, tail_entries, ..defaults };
     let wal = WalConfig { segment_bytes: args.segment_bytes, ..WalConfig::default() };
-    let settings = Settings { node, wal, certificate_ttl: args.certificate_ttl };
+    let (certificate_ttl, renew_admin) = (args.certificate_ttl, args.renew_admin);
+    let settings = Settings { node, wal, certificate_ttl, renew_admin };
     let mut running = start_with(directory, listeners, settings).await?;
     tracing::info!(
         address = %running.address,

@@ -130,6 +130,10 @@ pub struct RunArgs {
     /// How long the certificates of agents and of this server last: 2s to 7d; renewed at half of it.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = certificate_ttl)]
     pub certificate_ttl: Duration,
+    /// An administrator's context beside the server, whose certificate is exchanged before it ends (90d) for as long as the
+    /// server runs: for pods, where people work by it with `kubectl exec`.
+    #[arg(long, value_name = "CONTEXT-DIR")]
+    pub renew_admin: Option<PathBuf>,
 }
 
 /// `recover`.

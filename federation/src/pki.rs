@@ -3,7 +3,7 @@
 //!
 //! Law: a key file is 0600 and never leaves the machine; nothing of this is in the replicated state.
 
-use sealane_core::identity::{ClusterId, ServerId, SpiffeId};
+use sealane_core::identity::{ClusterId, Principal, ServerId, SpiffeId};
 use sealane_core::name::{ClusterName, ServiceAccount, TrustDomain};
 use sealane_core::time::Millis;
 use sealane_trust::CertificateDer;
@@ -73,6 +73,9 @@ pub enum PkiError {
     /// The issuer was signed by another root than the one beside it.
     #[error("the issuer in {dir} does not descend from the root beside it", dir = .0.display())]
     ForeignIssuer(PathBuf),
+    /// A certificate to be renewed is no administrator's.
+    #[error("{path} is no administrator's certificate of this federation", path = .0.display())]
+    NoAdmin(PathBuf),
 }
 
 /// What a server holds.
@@ -223,6 +226,27 @@ impl Pki {
         write_admin(&self.issuer, out, name)
     }
 
+    /// Exchanges an administrator's certificate, in the directory that [`Pki::write_admin`] or the chart's `enter` made, once
+    /// half of its life is over; says whether it did. Its key stays, so that one file changes and no reader finds two halves.
+    ///
+    /// # Errors
+    /// When the directory holds no administrator's certificate, or it can not be written.
+    pub fn renew_admin(&self, context: &Path, now: Millis) -> Result<bool, PkiError> {
+        let path = context.join("identity.pem");
+        let key = read_key(&context.join("identity.key"))?;
+        let svid = Identity::new(read_certificates(&path)?, &key)?.current();
+        if now < svid.half_life() {
+            return Ok(false);
+        }
+        let domain = self.issuer.trust_domain();
+        let Some(Principal::Admin(name)) = svid.spiffe_id.principal(domain) else {
+            return Err(PkiError::NoAdmin(path));
+        };
+        let issued = self.issuer.issue(key.public(), &admin_leaf(&self.issuer, &name, now))?;
+        file::write(&path, issued.chain_pem().as_bytes(), Access::Public)?;
+        Ok(true)
+    }
+
     /// Where the files are.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -236,14 +260,17 @@ impl Pki {
 /// When the issuer's own time is over, or a file can not be written.
 pub fn write_admin(issuer: &Authority, out: &Path, name: &ServiceAccount) -> Result<(), PkiError> {
     let key = new_key(out)?;
-    let spiffe_id = SpiffeId::admin(issuer.trust_domain(), name);
-    let validity = Validity::starting(clock::now(), ADMIN_VALIDITY);
-    let leaf = Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() };
-    let issued = issuer.issue(key.public(), &leaf)?;
+    let issued = issuer.issue(key.public(), &admin_leaf(issuer, name, clock::now()))?;
     write_key(&out.join("identity.key"), &key)?;
     file::write(&out.join("identity.pem"), issued.chain_pem().as_bytes(), Access::Public)?;
     let roots = pem::encode_certificates(&[issuer.root_certificate().clone()]);
     Ok(file::write(&out.join("roots.pem"), roots.as_bytes(), Access::Public)?)
+}
+
+fn admin_leaf(issuer: &Authority, name: &ServiceAccount, now: Millis) -> Leaf {
+    let spiffe_id = SpiffeId::admin(issuer.trust_domain(), name);
+    let validity = Validity::starting(now, ADMIN_VALIDITY);
+    Leaf { spiffe_id, cluster_id: None, validity, dns_sans: Vec::new() }
 }
 
 /// How often a server looks at least whether its leaf is due: the wall clock may be set meanwhile.
@@ -359,5 +386,31 @@ mod tests {
         assert!(!pki.renew(clock::now()).unwrap());
         assert!(pki.renew(before.half_life()).unwrap());
         assert_ne!(pki.identity.current().serial, before.serial);
+    }
+
+    #[test]
+    fn an_administrators_certificate_is_exchanged_at_half_of_its_life_and_its_key_stays() {
+        let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pki = Pki::found(dir.path(), &domain(), ServerId(1)).unwrap();
+        let name = ServiceAccount::parse("kubernetes").unwrap();
+        // By the root, as `sealane kubernetes enter` does it.
+        write_admin(pki.root.as_ref().unwrap(), out.path(), &name).unwrap();
+        let read = || {
+            let certificates = read_certificates(&out.path().join("identity.pem")).unwrap();
+            Identity::new(certificates, &read_key(&out.path().join("identity.key")).unwrap())
+                .unwrap()
+                .current()
+        };
+        let before = read();
+        assert!(!pki.renew_admin(out.path(), clock::now()).unwrap());
+        assert_eq!(read(), before);
+        assert!(pki.renew_admin(out.path(), before.half_life()).unwrap());
+        let after = read();
+        assert_eq!(after.spiffe_id, before.spiffe_id);
+        assert_ne!(after.serial, before.serial);
+        assert!(after.not_after >= before.half_life().plus(80 * 86_400_000), "{after:?}");
+
+        std::fs::remove_file(out.path().join("identity.pem")).unwrap();
+        assert!(pki.renew_admin(out.path(), clock::now()).is_err());
     }
 }

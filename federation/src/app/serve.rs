@@ -33,6 +33,7 @@ use sealane_trust::svid::Svid;
 use sealane_trust::tls::{ALPN_H2, ALPN_HTTP1, ClientAuth, FederationPeers, server_config};
 use sealane_trust::verify::Expiry;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -123,11 +124,14 @@ pub struct Settings {
     pub wal: WalConfig,
     /// How long the certificates of agents and of this server last.
     pub certificate_ttl: Duration,
+    /// An administrator's context whose certificate this server keeps from ending.
+    pub renew_admin: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { node: NodeConfig::default(), wal: WalConfig::default(), certificate_ttl: MEMBER_VALIDITY }
+        let (node, wal) = (NodeConfig::default(), WalConfig::default());
+        Settings { node, wal, certificate_ttl: MEMBER_VALIDITY, renew_admin: None }
     }
 }
 
@@ -140,6 +144,7 @@ pub async fn start_with(
     listeners: Listeners,
     settings: Settings,
 ) -> anyhow::Result<Running> {
+    let renew_admin = settings.renew_admin.clone();
     let serving = assemble(&directory, settings).await?;
     let (address, status_address) = (listeners.grpc.local_addr()?, listeners.status.local_addr()?);
     let metrics_address = listeners.metrics.local_addr()?;
@@ -147,6 +152,9 @@ pub async fn start_with(
     tasks.spawn(serving.publisher.clone().follow(serving.replica.clone(), stop.clone()));
     tasks.spawn(serving.leasing.clone().run(stop.clone()));
     tasks.spawn(until(stop.clone(), keep_leaf(serving.pki.clone())));
+    if let Some(context) = renew_admin {
+        tasks.spawn(until(stop.clone(), keep_admin(serving.pki.clone(), context)));
+    }
     tasks.spawn(until(stop.clone(), revoke(serving.clone(), revocations.clone())));
     let (refusing, refused) = watch::channel(None);
     tasks.spawn(until(stop.clone(), membership::settle(serving.clone(), directory, refusing)));
@@ -197,7 +205,7 @@ async fn open_replica(
     peers: Arc<Peers>,
 ) -> anyhow::Result<Replica<Machine>> {
     let me = &directory.identity;
-    let Settings { node, wal, .. } = *settings;
+    let Settings { node, wal, .. } = settings.clone();
     let config = Config { node, wal, ..Config::new(directory.storage(), me.server, me.federation) };
     let runtime = Handle::current();
     let dial = Arc::new(move |server| peers.channel(server).ok());
@@ -266,6 +274,22 @@ async fn keep_leaf(pki: Arc<Pki>) {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "can not renew this server's certificate"),
         }
+    }
+}
+
+/// Exchanges the certificate of an administrator's context at half of its life.
+async fn keep_admin(pki: Arc<Pki>, context: PathBuf) {
+    loop {
+        match pki.renew_admin(&context, clock::now()) {
+            Ok(true) => {
+                tracing::info!(context = %context.display(), "the administrator's certificate renewed")
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(context = %context.display(), %error, "can not renew the administrator's certificate");
+            }
+        }
+        sleep(LOOK).await;
     }
 }
 
