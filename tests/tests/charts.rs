@@ -370,3 +370,19 @@ fn services_have_the_families_that_their_pods_hear() -> Result<()> {
     }
     Ok(())
 }
+
+/// The Secret that an upgrade makes was there before: nobody may found a federation upon it.
+#[test]
+fn only_an_install_makes_a_secret_that_is_new() -> Result<()> {
+    if !ready("only_an_install_makes_a_secret_that_is_new") {
+        return Ok(());
+    }
+    let chart = path("sealane-federation").to_string_lossy().into_owned();
+    for (more, expected) in [(&[][..], json!("true")), (&["--is-upgrade"][..], Value::Null)] {
+        let rendered = helm(&[&["template", "sealane", &chart][..], more].concat())?;
+        let rendered = objects(&rendered)?;
+        let secret = rendered.iter().find(|o| o["kind"] == "Secret").context("no Secret")?;
+        assert_eq!(secret["metadata"]["annotations"]["sealane.dev/unused"], expected);
+    }
+    Ok(())
+}

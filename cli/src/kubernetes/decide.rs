@@ -1,5 +1,6 @@
 //! What is to be done, from what the disk holds and what the Secret records.
 
+use super::record::UNUSED;
 use sealane_core::identity::FederationId;
 
 /// What is on the disk.
@@ -35,34 +36,65 @@ pub(super) enum Step {
     GoOn,
 }
 
-/// The disk is of another federation than the recorded one.
+/// What the Secret says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// This federation.
+    Federation(FederationId),
+    /// This federation, whose record was in it and is there no more.
+    Lost(FederationId),
+    /// That no federation was ever recorded in it.
+    Unused,
+    /// Nothing: not even that it is new.
+    Nothing,
+}
+
+/// What the disk and the Secret say forbids to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this disk is of the federation {disk}, but {recorded} is recorded: if the record is right, delete this server's volume \
-     and it joins anew; if the disk is right, the Secret was replaced, and has to be restored from its copy"
-)]
-pub(super) struct OtherFederation {
-    pub(super) disk: FederationId,
-    pub(super) recorded: FederationId,
+pub(super) enum Refusal {
+    /// The disk is of another federation than the recorded one.
+    #[error(
+        "this disk is of the federation {disk}, but {recorded} is recorded: if the record is right, delete this server's volume \
+         and it joins anew; if the disk is right, the Secret was replaced, and has to be restored from its copy"
+    )]
+    OtherFederation {
+        /// The disk's.
+        disk: FederationId,
+        /// The Secret's.
+        recorded: FederationId,
+    },
+    /// What was recorded is gone.
+    #[error(
+        "the Secret recorded the federation {0} and has lost its content, and this disk is empty: no second federation is founded. \
+         Delete the pod of a server that has its volume, whose next start records it again; or restore the Secret from its copy. \
+         Only where that federation is gone for good, delete the Secret, and install the chart anew"
+    )]
+    Lost(FederationId),
+    /// Nobody knows whether there is a federation.
+    #[error(
+        "the Secret is empty and does not say that it is new, and this disk is empty: no federation is founded, because there may \
+         be one. If there is, delete the pod of a server that has its volume, whose next start records it, or restore the Secret \
+         from its copy. If there was none ever: kubectl annotate secret NAME {UNUSED}=true"
+    )]
+    Unknown,
 }
 
 /// What is to be done.
-pub(super) fn decide(
-    disk: Disk,
-    recorded: Option<FederationId>,
-    place: Place,
-) -> Result<Step, OtherFederation> {
+pub(super) fn decide(disk: Disk, recorded: Recorded, place: Place) -> Result<Step, Refusal> {
     match (disk, recorded) {
-        (Disk::Server(disk), Some(recorded)) if disk == recorded => Ok(Step::GoOn),
-        (Disk::Server(disk), Some(recorded)) => Err(OtherFederation { disk, recorded }),
+        (Disk::Server(disk), Recorded::Federation(recorded)) if disk == recorded => Ok(Step::GoOn),
+        (Disk::Server(disk), Recorded::Lost(recorded)) if disk == recorded => Ok(Step::Record),
+        (Disk::Server(disk), Recorded::Federation(recorded) | Recorded::Lost(recorded)) => {
+            Err(Refusal::OtherFederation { disk, recorded })
+        }
         // The founding was interrupted before it was recorded, or the Secret was lost. A server that has a disk says what
         // it is of, before another one with an empty disk could found a second federation.
-        (Disk::Server(_), None) => Ok(Step::Record),
-        (Disk::NoServer, Some(recorded)) => Ok(Step::Join(recorded)),
-        (Disk::NoServer, None) => match place {
-            Place::First => Ok(Step::Found),
-            Place::Further => Ok(Step::Wait),
-        },
+        (Disk::Server(_), Recorded::Unused | Recorded::Nothing) => Ok(Step::Record),
+        (Disk::NoServer, Recorded::Federation(recorded)) => Ok(Step::Join(recorded)),
+        (Disk::NoServer, Recorded::Lost(recorded)) => Err(Refusal::Lost(recorded)),
+        (Disk::NoServer, Recorded::Unused) if place == Place::First => Ok(Step::Found),
+        (Disk::NoServer, Recorded::Nothing) if place == Place::First => Err(Refusal::Unknown),
+        (Disk::NoServer, Recorded::Unused | Recorded::Nothing) => Ok(Step::Wait),
     }
 }
 
@@ -71,16 +103,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_founds_and_only_where_nothing_is_recorded() {
+    fn only_the_first_founds_and_only_where_nothing_was_ever_recorded() {
         let (one, other) = (FederationId([1; 16]), FederationId([2; 16]));
         let places = [Place::First, Place::Further];
-        assert_eq!(places.map(|p| decide(Disk::NoServer, None, p)), [Ok(Step::Found), Ok(Step::Wait)]);
+        let empty = |recorded| places.map(|place| decide(Disk::NoServer, recorded, place));
+        assert_eq!(empty(Recorded::Unused), [Ok(Step::Found), Ok(Step::Wait)]);
+        assert_eq!(empty(Recorded::Nothing), [Err(Refusal::Unknown), Ok(Step::Wait)]);
+        assert_eq!(empty(Recorded::Lost(one)), [Err(Refusal::Lost(one)); 2]);
+        assert_eq!(empty(Recorded::Federation(one)), [Ok(Step::Join(one)); 2]);
         for place in places {
-            assert_eq!(decide(Disk::NoServer, Some(one), place), Ok(Step::Join(one)));
-            assert_eq!(decide(Disk::Server(one), Some(one), place), Ok(Step::GoOn));
-            assert_eq!(decide(Disk::Server(one), None, place), Ok(Step::Record));
-            let refusal = OtherFederation { disk: one, recorded: other };
-            assert_eq!(decide(Disk::Server(one), Some(other), place), Err(refusal));
+            let of_one = |recorded| decide(Disk::Server(one), recorded, place);
+            assert_eq!(of_one(Recorded::Federation(one)), Ok(Step::GoOn));
+            for recorded in [Recorded::Lost(one), Recorded::Unused, Recorded::Nothing] {
+                assert_eq!(of_one(recorded), Ok(Step::Record));
+            }
+            for recorded in [Recorded::Lost(other), Recorded::Federation(other)] {
+                let refusal = Refusal::OtherFederation { disk: one, recorded: other };
+                assert_eq!(of_one(recorded), Err(refusal));
+            }
         }
     }
 }

@@ -75,8 +75,9 @@ impl Enter {
     async fn run(&self) -> Result<()> {
         for _ in 0..LOOKS {
             let found = self.records.read().await?;
-            let recorded = found.record.as_ref().map(|r| r.federation);
-            match decide(disk(&self.args.dir)?, recorded, self.place)? {
+            let recorded = found.recorded().with_context(|| format!("the Secret {}", self.args.secret))?;
+            let decided = decide(disk(&self.args.dir)?, recorded, self.place);
+            match decided.with_context(|| format!("the Secret {}", self.args.secret))? {
                 Step::Found => self.found().await?,
                 Step::Record => {
                     let record = kept(&self.args.dir)?;
@@ -94,6 +95,10 @@ impl Enter {
                         tracing::warn!(%federation, error = format!("{error:#}"), "can not join yet");
                         sleep(PAUSE).await;
                     }
+                }
+                Step::GoOn if !found.is_marked() => {
+                    let record = found.record.clone().context("it was recorded a moment ago")?;
+                    self.records.write(found, &record).await?;
                 }
                 Step::GoOn => {
                     let record = found.record.context("it was recorded a moment ago")?;

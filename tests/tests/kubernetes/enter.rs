@@ -6,7 +6,7 @@ use sealane::client::StatusClient;
 use sealane::context::Context as AdminContext;
 use sealane::local::wait::until_true;
 use sealane::local::{Lab, Process};
-use sealane_tests::charts::{NAMESPACE, render};
+use sealane_tests::charts::{NAMESPACE, helm, path, render};
 use sealane_tests::control_plane::{ControlPlane, Shape};
 use sealane_tests::{PATIENCE, in_lab, skip, tools};
 use std::collections::BTreeSet;
@@ -101,6 +101,11 @@ fn a_federation_is_founded_once_and_a_first_server_that_lost_its_disk_joins_it()
         let federation = recorded().await?;
         ensure!(!federation.is_empty());
 
+        let mark = "--output=jsonpath={.metadata.annotations}";
+        let mark =
+            plane.kubectl(&["--namespace", NAMESPACE, "get", "secret/sealane-federation", mark]).await?;
+        ensure!(mark.contains("sealane.dev/federation") && !mark.contains("sealane.dev/unused"), "{mark}");
+
         // The pod is made anew: the disk is left as it is.
         let before = std::fs::read(pods.dir(1).join("server.json"))?;
         pods.enter(1).await?;
@@ -121,11 +126,75 @@ fn a_federation_is_founded_once_and_a_first_server_that_lost_its_disk_joins_it()
         let _second = pods.run(1)?;
         pods.voting(0, &[3, 4, 5]).await?;
 
+        // The Secret loses its content, and the first server its disk: nothing is founded. One with its disk records again.
+        let emptied = ["patch", "secret/sealane-federation", "--type=merge", r#"--patch={"data":null}"#];
+        plane.kubectl(&[&["--namespace", NAMESPACE][..], &emptied].concat()).await?;
+        drop(_first);
+        std::fs::remove_dir_all(pods.dir(0))?;
+        let refused = pods.enter(0).await.err().context("a second federation was founded")?;
+        ensure!(format!("{refused:#}").contains("no second federation is founded"), "{refused:#}");
+        ensure!(recorded().await?.is_empty() && !pods.dir(0).exists());
+        pods.enter(2).await?;
+        ensure!(recorded().await? == federation, "it was not recorded again");
+        pods.enter(0).await?;
+        let _first = pods.run(0)?;
+        pods.voting(1, &[3, 5, 6]).await.context("the one that came back")?;
+
         // Somebody put another federation's record there.
         let other = r#"--patch={"stringData":{"federation":"00000000000000000000000000000000"}}"#;
         plane.kubectl(&["--namespace", NAMESPACE, "patch", "secret/sealane-federation", other]).await?;
         let refused = pods.enter(2).await.err().context("a foreign record was taken")?;
+        ensure!(format!("{refused:#}").contains("one of them was changed"), "{refused:#}");
+        let marked = "sealane.dev/federation=00000000000000000000000000000000";
+        let mark = ["annotate", "--overwrite", "secret/sealane-federation", marked];
+        plane.kubectl(&[&["--namespace", NAMESPACE][..], &mark].concat()).await?;
+        let refused = pods.enter(2).await.err().context("a foreign record was taken")?;
         ensure!(format!("{refused:#}").contains("is of the federation"), "{refused:#}");
+        Ok(())
+    });
+}
+
+/// Only the Secret that an install makes may be founded upon, whatever becomes of the release.
+#[test]
+fn the_chart_says_of_no_secret_but_that_of_an_install_that_it_is_new() {
+    let name = "the_chart_says_of_no_secret_but_that_of_an_install_that_it_is_new";
+    if let Some(reason) = tools::missing(&[&tools::ETCD, &tools::API_SERVER, &tools::KUBECTL, &tools::HELM]) {
+        return skip(name, &reason);
+    }
+    in_lab(async |lab| {
+        let plane = ControlPlane::start(lab, Shape::new("home", 7)).await?;
+        plane.kubectl(&["create", "namespace", NAMESPACE]).await?;
+        let chart = path("sealane-federation").display().to_string();
+        let kubeconfig = plane.kubeconfig().display().to_string();
+        let release = |verb: &str, chart: &[&str]| {
+            let more = ["--namespace", NAMESPACE, "--kubeconfig", &kubeconfig];
+            helm(&[&[verb, "sealane-federation"], chart, &more].concat()).map(drop)
+        };
+        let upgrade = || release("upgrade", &[&chart]);
+        let secret =
+            async |words: &[&str]| plane.kubectl(&[&["--namespace", NAMESPACE], words].concat()).await;
+        let new = async || {
+            let query = r#"--output=jsonpath={.metadata.annotations.sealane\.dev/unused}"#;
+            Ok::<_, anyhow::Error>(secret(&["get", "secret/sealane-federation", query]).await? == "true")
+        };
+        release("install", &[&chart])?;
+        ensure!(new().await?, "after the install");
+        upgrade()?;
+        ensure!(new().await?, "after an upgrade before the founding");
+        secret(&["annotate", "secret/sealane-federation", "sealane.dev/unused-"]).await?;
+        secret(&["annotate", "secret/sealane-federation", "sealane.dev/federation=07"]).await?;
+        upgrade()?;
+        ensure!(!new().await?, "after an upgrade");
+        release("rollback", &[])?;
+        let kept = r#"--output=jsonpath={.metadata.annotations.sealane\.dev/federation}"#;
+        let kept = secret(&["get", "secret/sealane-federation", kept]).await?;
+        ensure!(kept == "07", "a rollback took away that it was used: {kept}");
+        release("uninstall", &[])?;
+        release("install", &[&chart])?;
+        ensure!(!new().await?, "after an install that found it");
+        secret(&["delete", "secret/sealane-federation"]).await?;
+        upgrade()?;
+        ensure!(!new().await?, "after an upgrade made it anew");
         Ok(())
     });
 }

@@ -22,7 +22,8 @@ fn import(name: &str, manager: &str) -> Value {
 /// What an agent would have written.
 fn written() -> Vec<Value> {
     let of_shop = |name: &str, label: &str| json!({"name": name, "namespace": "shop", "labels": {label: "sealane-agent"}});
-    let own = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {MANAGED_BY: "sealane-agent"}});
+    let own =
+        |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {MANAGED_BY: "sealane-agent"}});
     let property = |name: &str| {
         let metadata = json!({"name": name, "labels": {MANAGED_BY: "sealane-agent"}});
         json!({"apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty", "metadata": metadata, "spec": {"value": "x"}})
@@ -60,7 +61,8 @@ fn foreign() -> Vec<Value> {
 fn namesakes() -> Vec<Value> {
     let own = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {MANAGED_BY: "another"}});
     let labels = json!({"app": "another"});
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let template =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
     let spec = json!({"serviceName": "a", "selector": {"matchLabels": labels}, "template": template});
     vec![
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": own("sealane-agent")}),
