@@ -461,6 +461,7 @@ impl Agent {
                     refused: self.status.refused(),
                     assigned: parts.assigned,
                     status: self.status.clone(),
+                    over: false,
                 };
                 let run = sink::kubernetes::run(client, inputs, parts.leadership, stop.clone());
                 tasks.spawn(writers.track_future(run));

@@ -4,6 +4,7 @@
 
 mod changes;
 mod export;
+mod goodbye;
 mod session;
 mod watch;
 
@@ -47,8 +48,13 @@ pub enum StreamError {
     #[error("{0}")]
     OtherCluster(String),
     /// The store does not know this cluster any more.
-    #[error("{0}")]
-    Removed(String),
+    #[error("{said}")]
+    Removed {
+        /// What it said.
+        said: String,
+        /// Its goodbye, as it came; empty where it said none.
+        goodbye: Vec<u8>,
+    },
     /// The view was refused.
     #[error(transparent)]
     View(#[from] crate::view::ViewError),
@@ -79,7 +85,7 @@ impl From<tonic::Status> for StreamError {
                 StreamError::OtherCluster(said.to_owned())
             }
             (tonic::Code::PermissionDenied, _) if is_removal(status.message()) => {
-                StreamError::Removed(status.message().to_owned())
+                StreamError::Removed { said: status.message().to_owned(), goodbye: status.details().to_vec() }
             }
             _ => StreamError::Call(Box::new(status)),
         }
@@ -91,7 +97,8 @@ fn is_removal(message: &str) -> bool {
     message.contains("was removed") || message.contains("is not a member")
 }
 
-/// Says once that this cluster was removed; the streams go on trying, for a restored store may know it again.
+/// Says once that this cluster was removed; the streams go on trying, for a restored store may know it again. What was
+/// imported goes only by a signed goodbye.
 fn removed(status: &Status, store: &Store, said: &str) {
     let cluster = store.membership().cluster;
     if status.removed(Some(removal(&cluster))) {

@@ -56,6 +56,19 @@ impl Held {
         Held { origin: Origin::Nothing, revision, scope, items }
     }
 
+    /// The view of a cluster that the federation said goodbye to at this revision: it has nothing, and without a scope no
+    /// stream is resumed from it.
+    #[must_use]
+    pub fn over(revision: Revision) -> Self {
+        Held { origin: Origin::Store, revision, ..Held::nothing() }
+    }
+
+    /// Whether the federation said goodbye.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.origin != Origin::Nothing && self.scope.is_empty() && self.items.is_empty()
+    }
+
     /// The imports.
     pub fn imports(&self) -> impl Iterator<Item = &Arc<Import>> {
         self.items.values().filter_map(|item| match item {

@@ -43,3 +43,6 @@ pub mod key;
 pub mod strategies;
 
 pub use convert::{Invalid, Wire, WireEnum};
+
+/// What the signature of a goodbye is for.
+pub const GOODBYE: &str = "sealane goodbye 1";

@@ -18,6 +18,7 @@ pub mod key;
 pub mod oidc;
 pub mod pem;
 pub mod revocation;
+pub mod statement;
 pub mod svid;
 pub mod tls;
 pub mod verify;

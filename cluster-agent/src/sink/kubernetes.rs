@@ -36,7 +36,7 @@ use ground::GroundError;
 use kube::Client;
 use plan::Setting;
 use schema::Missing;
-use sealane_core::command::Refusal;
+use sealane_core::command::{Refusal, RefusalCode};
 use sealane_core::identity::FederationId;
 use sealane_core::name::{ClusterName, ServiceKey};
 use sealane_core::service::IpFamily;
@@ -87,15 +87,28 @@ pub struct Inputs {
     pub assigned: channel::Sender<ImportAddresses>,
     /// Where it is told how writing goes.
     pub status: Arc<Status>,
+    /// Whether the federation said goodbye, as of the last look.
+    pub over: bool,
+}
+
+/// What the exports of a cluster say that was removed.
+fn removal() -> Refusal {
+    let message = "this cluster was removed from the federation".to_owned();
+    Refusal { code: RefusalCode::Forbidden, message }
 }
 
 impl Inputs {
     fn sources(&mut self) -> Option<(Sources, Revision)> {
         let held = self.held.borrow_and_update().clone();
-        let refused = self.refused.borrow_and_update().clone();
+        let mut refused = self.refused.borrow_and_update().clone();
         // Nothing is known as a whole before there is one.
         let common = self.common.borrow_and_update().clone()?;
         let revision = common.revision;
+        self.over = held.is_over();
+        if self.over {
+            let exports = common.catalog.shards.keys().cloned();
+            refused = Arc::new(exports.map(|service| (service, removal())).collect());
+        }
         Some((Sources { common, exports: held.items.clone(), refused }, revision))
     }
 }
@@ -248,7 +261,10 @@ impl Sink {
     }
 
     fn follow(&mut self) {
+        let before = self.inputs.over;
         if let Some((sources, revision)) = self.inputs.sources() {
+            // Who the cluster says that it is changes with that.
+            self.cleared &= self.inputs.over == before;
             self.setting.revision = revision;
             self.conductor.follow(sources);
         }
@@ -278,6 +294,9 @@ impl Sink {
         let (cluster, federation) = (self.setting.cluster.to_string(), self.inputs.federation.to_string());
         let clear = async {
             ground::other_controller(&self.conductor.observed)?;
+            if self.inputs.over {
+                return ground::disown(&self.client, &self.leadership).await;
+            }
             ground::properties(&self.client, &self.leadership, [&cluster, &federation]).await
         };
         match clear.await {
@@ -306,5 +325,50 @@ impl Sink {
     fn tell(&self) {
         let (objects, foreign, error) = self.conductor.told();
         self.inputs.status.output_if_new(objects, foreign, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{World, catalog, exported, held, import, name, shard};
+    use crate::desired::conditions;
+
+    #[test]
+    fn after_a_goodbye_nothing_is_imported_and_exports_say_so() {
+        let catalog = catalog(&[("shop/web", shard(&["web-0"]))]);
+        let items = vec![
+            sealane_core::view::ViewItem::Import(import("shop/web", vec![])),
+            exported("shop/web", &["west"]),
+        ];
+        let mut world = World::new(held(7, items), catalog);
+        let before = world.make(&Common::default());
+        let (telling, common) = channel::channel(Some(Arc::new(before.clone())));
+        let (saying, held) = channel::channel(Arc::new(world.held.clone()));
+        let mut inputs = Inputs {
+            cluster: name("east"),
+            federation: FederationId([7; 16]),
+            namespace: "sealane-system".to_owned(),
+            replica: "replica".to_owned(),
+            held,
+            common,
+            refused: channel::channel(Arc::default()).1,
+            assigned: channel::Sender::new(ImportAddresses::new()),
+            status: Arc::default(),
+            over: false,
+        };
+        let (sources, _) = inputs.sources().unwrap();
+        assert_eq!((sources.import(&name("shop/web")).is_some(), inputs.over), (true, false));
+
+        world.held = Held::over(Revision { generation: 1, index: 9 });
+        saying.send_replace(Arc::new(world.held.clone()));
+        telling.send_replace(Some(Arc::new(world.make(&before))));
+        let (sources, revision) = inputs.sources().unwrap();
+        assert_eq!((sources.import(&name("shop/web")), revision.index, inputs.over), (None, 9, true));
+        let web: ServiceKey = name("shop/web");
+        let shard = &sources.common.catalog.shards[&web];
+        let ready = &conditions(&sources, &name("shop/web"), shard)[1];
+        let expected = ("False", "Failed", "this cluster was removed from the federation");
+        assert_eq!((ready.status, ready.reason.as_str(), ready.message.as_str()), expected);
     }
 }

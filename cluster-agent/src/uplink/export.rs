@@ -101,7 +101,7 @@ pub async fn keep_exporting(mut inner: ExportLoop, stop: CancellationToken) {
             StreamError::OtherCluster(said) => {
                 tracing::error!(reason = said, retry_in = ?pause, "another Kubernetes cluster is the member of this name");
             }
-            StreamError::Removed(said) => removed(&inner.status, &inner.store, said),
+            StreamError::Removed { said, .. } => removed(&inner.status, &inner.store, said),
             _ => tracing::info!(error = %error, retry_in = ?pause, "catalog stream ended"),
         }
         inner.status.session(SessionState::Lost { error: error.to_string() });

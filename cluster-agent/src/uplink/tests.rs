@@ -9,6 +9,7 @@ use crate::status::{Reporter, Status};
 use crate::store::Store;
 use crate::vault::{Credentials, Vault};
 use crate::view::{Held, Origin};
+use prost::Message;
 use sealane_core::command::{CatalogResult, Refusal, RefusalCode};
 use sealane_core::identity::{ClusterId, FederationId, InstanceId, ServerId, SpiffeId};
 use sealane_core::name::{ClusterName, TrustDomain};
@@ -26,6 +27,7 @@ use sealane_trust::csr::Csr;
 use sealane_trust::issue::{Authority, Issued, Leaf, Validity};
 use sealane_trust::key::{PrivateKey, PublicKey};
 use sealane_trust::revocation::Revocations;
+use sealane_trust::statement::Signed;
 use sealane_trust::tls::{self, ClientAuth, FederationPeers, Identity};
 use sealane_trust::{clock, file};
 use std::collections::BTreeMap;
@@ -131,6 +133,7 @@ fn agent_certificate(authority: &Authority, key: &PublicKey, ttl: Duration) -> I
 struct Script {
     store: Arc<Store>,
     status: Arc<Status>,
+    server: Identity,
     exports: mpsc::Receiver<ExportTurn>,
     watches: mpsc::Receiver<WatchTurn>,
     stop: CancellationToken,
@@ -185,7 +188,7 @@ impl Script {
             servers: vec![address],
         };
         let store = Arc::new(Store::new(membership, own, bundle));
-        Script { store, status: Arc::new(Status::default()), exports, watches, stop }
+        Script { store, status: Arc::new(Status::default()), server: identity, exports, watches, stop }
     }
 
     async fn export(&mut self) -> ExportTurn {
@@ -348,6 +351,56 @@ async fn another_federation_is_refused_on_both_streams() {
     let told = || reporter.report().view.error.is_some_and(|e| e.contains("of the federation 0808"));
     until("the stranger is told", told).await;
     assert_eq!(held.borrow().origin, Origin::Nothing);
+}
+
+#[tokio::test]
+async fn only_a_signed_goodbye_takes_away_what_was_imported() {
+    let mut script = Script::begin(Duration::from_secs(600)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("view");
+    let before = crate::config::tests::held(5, vec![exported("shop/a", &["west"])]);
+    let held = watch::Sender::new(Arc::new(before.clone()));
+    let watcher =
+        WatchLoop { store: script.store.clone(), held: held.clone(), status: script.status.clone() };
+    tokio::spawn(keep_watching(watcher, script.stop.clone()));
+    tokio::spawn(persist(
+        path.clone(),
+        FEDERATION,
+        held.subscribe(),
+        script.status.clone(),
+        script.stop.clone(),
+    ));
+
+    let removed = "the cluster was removed from the federation";
+    let departure = wire::Departure {
+        federation: FEDERATION.0.to_vec(),
+        cluster_id: 3,
+        cluster: "east".to_owned(),
+        revision: Some(at(9).to_wire()),
+    };
+    let signed = Signed::new(&script.server, sealane_proto::GOODBYE, departure.encode_to_vec()).unwrap();
+    let chain = signed.chain.iter().map(|c| c.to_vec()).collect();
+    let goodbye = wire::Goodbye { departure: signed.statement, signature: signed.signature, chain };
+    let forged = wire::Goodbye { signature: vec![0; 70], ..goodbye.clone() };
+    for details in [Vec::new(), forged.encode_to_vec()] {
+        let turn = script.watch().await;
+        let refused = Refused::with_details(tonic::Code::PermissionDenied, removed, details.into());
+        turn.answers.send(Err(refused)).await.unwrap();
+    }
+    let turn = script.watch().await;
+    assert_eq!(**held.borrow(), before, "neither words nor a forged goodbye do anything");
+    assert!(script.status.removal().is_some());
+    let details = goodbye.encode_to_vec().into();
+    let refused = Refused::with_details(tonic::Code::PermissionDenied, removed, details);
+    turn.answers.send(Err(refused)).await.unwrap();
+    until("the goodbye is heeded", || held.borrow().is_over()).await;
+    assert_eq!(**held.borrow(), Held::over(at(9)));
+    let kept = || crate::view::load(&path, FEDERATION).ok().flatten().is_some_and(|kept| kept.is_over());
+    until("it is kept", kept).await;
+
+    let mut later = script.watch().await;
+    let Some(watch_request::Kind::Subscribe(again)) = later.next().await.kind else { panic!("no subscribe") };
+    assert_eq!(again.resume.map(|resume| resume.scope), Some(Vec::new()), "no store goes on from there");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The view stream, and the view's way to disk.
 
-use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, removed};
+use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, goodbye, removed};
 use crate::backoff::{Backoff, rest_after};
 use crate::status::Status;
 use crate::store::Store;
@@ -11,6 +11,7 @@ use sealane_proto::Wire;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::federation::v1::discovery_client::DiscoveryClient;
 use sealane_proto::federation::v1::watch_request::Kind as Request;
+use sealane_trust::clock;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,10 @@ pub async fn keep_watching(inner: WatchLoop, stop: CancellationToken) {
             StreamError::View(_) => {
                 tracing::warn!(error = %error, "the store's view was refused, the last one stands")
             }
-            StreamError::Removed(said) => removed(&inner.status, &inner.store, said),
+            StreamError::Removed { said, goodbye } => {
+                removed(&inner.status, &inner.store, said);
+                inner.heed(goodbye);
+            }
             _ => tracing::info!(error = %error, retry_in = ?pause, "view stream ended"),
         }
         inner.status.watch_lost(&error.to_string());
@@ -63,6 +67,23 @@ pub async fn keep_watching(inner: WatchLoop, stop: CancellationToken) {
 }
 
 impl WatchLoop {
+    /// The store said goodbye: nothing of its view holds any more. Kept on disk as every view, so that a restart without
+    /// the store does not bring it back.
+    fn heed(&self, said: &[u8]) {
+        let held = self.held.borrow().clone();
+        if said.is_empty() || held.is_over() {
+            return;
+        }
+        let membership = self.store.membership();
+        match goodbye::verify(said, &membership, &self.store.roots(), held.revision, clock::now()) {
+            Ok(revision) => {
+                tracing::warn!(cluster = %membership.cluster, %revision, "the federation said goodbye: what was imported goes");
+                self.held.send_replace(Arc::new(Held::over(revision)));
+            }
+            Err(error) => tracing::error!(error = %error, "a goodbye is refused, and the last view stands"),
+        }
+    }
+
     async fn stream(&self) -> Result<std::convert::Infallible, StreamError> {
         let membership = self.store.membership();
         let held = self.held.borrow().clone();

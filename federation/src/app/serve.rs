@@ -45,8 +45,9 @@ use tokio_util::task::TaskTracker;
 
 /// How long a leader may take to hand over.
 const HAND_OVER: Duration = Duration::from_secs(5);
-/// How long a removed member's streams may tell it so before its connections are closed.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a removed member's streams, or the connection by which it comes back, may tell it so before its connections
+/// are closed.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where a server listens.
 #[derive(Debug)]
@@ -241,7 +242,7 @@ fn grpc(
     Acceptor {
         listener,
         tls: server_config(&serving.pki.identity, ClientAuth::Optional(Arc::new(policy)), &[ALPN_H2]),
-        limits: Limits::default(),
+        limits: Limits { farewell: FAREWELL, ..Limits::default() },
         revocations: revocations.clone(),
         shutdown: stop.clone(),
     }

@@ -88,18 +88,18 @@ struct Watch {
     answers: Answers,
 }
 
-fn removed(_: NotMember) -> Status {
-    Status::permission_denied("the cluster was removed from the federation")
-}
-
-fn ended(error: PullError) -> Status {
-    match error {
-        PullError::NotMember(gone) => removed(gone),
-        PullError::Outrun(_) => Status::aborted(format!("{error}; subscribe again and compare digests")),
-    }
-}
-
 impl Watch {
+    fn removed(&self, _: NotMember) -> Status {
+        self.serving.goodbye(&self.agent, "the cluster was removed from the federation".to_owned())
+    }
+
+    fn ended(&self, error: PullError) -> Status {
+        match error {
+            PullError::NotMember(gone) => self.removed(gone),
+            PullError::Outrun(_) => Status::aborted(format!("{error}; subscribe again and compare digests")),
+        }
+    }
+
     /// A message on its way, counted.
     fn reply(&self, kind: Kind) -> Result<pb::WatchReply, Status> {
         let message = match &kind {
@@ -137,19 +137,19 @@ impl Watch {
                     None => return Ok(()),
                 },
                 changed = watcher.changed(), if !more => {
-                    changed.map_err(removed)?;
+                    changed.map_err(|gone| self.removed(gone))?;
                     more = true;
                 }
                 permit = self.answers.reserve(), if more => {
                     let permit = permit.map_err(|_| Status::cancelled("the client is gone"))?;
-                    match watcher.pull().map_err(ended)? {
+                    match watcher.pull().map_err(|error| self.ended(error))? {
                         Some(kind) => permit.send(self.reply(kind)),
                         None => more = false,
                     }
                 }
                 _ = progress.tick(), if !more => {
                     if let Ok(permit) = self.answers.try_reserve()
-                        && let Some(kind) = watcher.progress().map_err(ended)?
+                        && let Some(kind) = watcher.progress().map_err(|error| self.ended(error))?
                     {
                         permit.send(self.reply(kind));
                         more = true;
@@ -163,7 +163,7 @@ impl Watch {
     async fn watcher(&self) -> Result<Watcher, Status> {
         let index = self.serving.replica.state().0;
         self.reach(index).await;
-        self.serving.publisher.watch(self.agent.id).map_err(removed)
+        self.serving.publisher.watch(self.agent.id).map_err(|gone| self.removed(gone))
     }
 
     /// Waits until an index is published, at most for a while.
@@ -191,7 +191,7 @@ impl Watch {
         let subscribed = Kind::Subscribed(pb::Subscribed { hello, cluster, scope });
         let Some(token) = subscribe.resume else {
             // First of all, so that the digests do not wait here for a client that does not read.
-            watcher.restart(held(subscribe.held)?).map_err(removed)?;
+            watcher.restart(held(subscribe.held)?).map_err(|gone| self.removed(gone))?;
             return self.answer(subscribed).await;
         };
         self.answer(subscribed).await?;
@@ -215,7 +215,7 @@ impl Watch {
         let after: Revision = field::present(token.revision, "resume.revision").map_err(|e| invalid(&e))?;
         let mut waited = false;
         loop {
-            match watcher.resume(after).map_err(removed)? {
+            match watcher.resume(after).map_err(|gone| self.removed(gone))? {
                 Ok(()) => return Ok(Ok(())),
                 Err(error @ ResumeError::Compacted { .. }) => return Ok(Err(error.to_string())),
                 Err(ResumeError::Ahead { .. }) if !waited => {

@@ -214,7 +214,8 @@ impl Export {
         let machine = self.serving.replica.state();
         let state = &machine.1.state;
         let cluster = state.clusters.get(&self.agent.id);
-        let cluster = cluster.ok_or_else(|| Status::permission_denied("the cluster was removed"))?;
+        let cluster =
+            cluster.ok_or_else(|| self.serving.goodbye(&self.agent, "the cluster was removed".to_owned()))?;
         let mut shards = BTreeMap::new();
         for shard in digests.shards {
             let service: ServiceKey =

@@ -1,12 +1,16 @@
 //! Who asks, and whether the state still knows them.
 
 use super::Serving;
+use prost::Message;
 use sealane_core::identity::{ClusterId, Principal, ServerId};
 use sealane_core::name::{ClusterName, ServiceAccount};
 use sealane_core::state::{State, TokenScope};
+use sealane_proto::Wire;
+use sealane_proto::federation::v1 as pb;
 use sealane_trust::acceptor::Peer;
+use sealane_trust::statement::Signed;
 use sealane_trust::verify::Verified;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 /// A member's agent, as its certificate names it and the state confirms it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +88,41 @@ impl Serving {
             None if !state.is_founded() || id.0 >= state.meta.next_cluster => Err(Status::unavailable(
                 "this server has not heard of the cluster yet: try again, or another server",
             )),
-            _ => Err(Status::permission_denied(format!(
-                "cluster {name} was removed from the federation; to become a member again it needs a new token"
-            ))),
+            _ => {
+                let message = format!(
+                    "cluster {name} was removed from the federation; to become a member again it needs a new token"
+                );
+                Err(self.goodbye(&AgentIdentity { id, name: name.clone() }, message))
+            }
+        }
+    }
+
+    /// Refuses a cluster that was removed, with a signed goodbye. An id that is another cluster's now was lost by a restore
+    /// and not removed by anybody: then nothing is signed.
+    pub(crate) fn goodbye(&self, agent: &AgentIdentity, message: String) -> Status {
+        let machine = self.replica.state();
+        let state = &machine.1.state;
+        let removed = !state.clusters.contains_key(&agent.id) && agent.id.0 < state.meta.next_cluster;
+        if !state.is_founded() || !removed {
+            return Status::permission_denied(message);
+        }
+        let departure = pb::Departure {
+            federation: self.federation.0.to_vec(),
+            cluster_id: agent.id.0,
+            cluster: agent.name.to_string(),
+            revision: Some(state.meta.revision.to_wire()),
+        };
+        match Signed::new(&self.pki.identity, sealane_proto::GOODBYE, departure.encode_to_vec()) {
+            Ok(Signed { statement, signature, chain }) => {
+                let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+                let goodbye = pb::Goodbye { departure: statement, signature, chain };
+                let details = goodbye.encode_to_vec().into();
+                Status::with_details(Code::PermissionDenied, message, details)
+            }
+            Err(error) => {
+                tracing::error!(%error, "can not sign a goodbye");
+                Status::permission_denied(message)
+            }
         }
     }
 

@@ -103,3 +103,21 @@ fn an_agent_that_comes_back_finds_everything_as_it_was() {
         Ok(())
     });
 }
+
+#[test]
+fn a_removed_cluster_takes_out_what_it_imported() {
+    with_plane("a_removed_cluster_takes_out_what_it_imported", async |lab| {
+        let (federation, east, west) = pair(lab).await?;
+        east.serve("web", 80, "10.1.0.1").await?;
+        east.export("web").await?;
+        west.imports("web", &["10.1.0.1"]).await?;
+        west.serve("api", 80, "10.2.0.1").await?;
+        west.export("api").await?;
+        west.condition("api", "Ready", "Exported").await?;
+        federation.sealane(&["cluster", "remove", "west"]).await?;
+        until_true("nothing is left in west", PATIENCE, async || Ok(west.ours().await?.is_empty())).await?;
+        west.condition("api", "Ready", "Failed").await?;
+        east.imports("web", &["10.1.0.1"]).await?;
+        Ok(())
+    });
+}

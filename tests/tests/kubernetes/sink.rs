@@ -75,6 +75,7 @@ impl Bench {
             refused: self.status.refused(),
             assigned,
             status: self.status.clone(),
+            over: false,
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(kubernetes::run(client, inputs, Leadership::alone(), stop.clone()));

@@ -139,7 +139,8 @@ async fn handshake(context: &Context, stream: TcpStream, remote: SocketAddr) -> 
         }
     };
     let peer = Peer::of(tls::peer(stream.get_ref().1), clock::now());
-    if peer.svid().is_some_and(|svid| context.revocations.is_revoked(svid)) {
+    let refuses = context.limits.farewell.is_zero();
+    if refuses && peer.svid().is_some_and(|svid| context.revocations.is_revoked(svid)) {
         tracing::info!(%remote, peer = peer.id(), "a revoked peer was refused");
         return None;
     }
@@ -167,7 +168,10 @@ async fn ended(context: &Context, peer: &Peer, drain: &CancellationToken) {
         Peer::Expired(verified) => (verified, clock::now().plus(clock::millis(limits.expired_peer))),
     };
     tokio::select! {
-        () = context.revocations.revoked(svid) => {}
+        () = async {
+            context.revocations.revoked(svid).await;
+            tokio::time::sleep(limits.farewell).await;
+        } => {}
         () = expiry(end, limits.drain, drain) => {}
     }
 }

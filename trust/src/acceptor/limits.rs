@@ -19,6 +19,8 @@ pub struct Limits {
     pub drain: Duration,
     /// How long a connection may last whose peer's certificate had already expired (accepted for renewal).
     pub expired_peer: Duration,
+    /// How long the connection of a revoked peer may last, to be told so; nothing refuses it at once.
+    pub farewell: Duration,
     /// How often a silent HTTP/2 peer is asked whether it lives.
     pub keepalive: Duration,
     /// How long it may take to answer; also how long sent data may stay without acknowledgement beyond
@@ -46,6 +48,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
             expired_peer: Duration::from_secs(30),
+            farewell: Duration::ZERO,
             keepalive: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
             streams: 256,

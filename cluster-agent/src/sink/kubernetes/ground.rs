@@ -5,13 +5,16 @@ use super::api::{MCS, MCS_VERSIONS, RequestError, Resources, ask};
 use super::observed::Observed;
 use super::schema::Missing;
 use super::seen::{Kind, Owner};
-use crate::desired::MANAGER;
+use crate::desired::{MANAGED_BY, MANAGER};
 use crate::lease::Leadership;
 use http::Request;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    Preconditions,
+};
 use kube::core::Status;
 use sealane_core::service::IpFamily;
 use serde_json::{Value, json};
@@ -164,15 +167,12 @@ pub(super) async fn properties(
     leadership: &Leadership,
     [cluster, federation]: [&str; 2],
 ) -> Result<(), GroundError> {
-    let Some(version) = served(client, ABOUT, ABOUT_VERSIONS, "clusterproperties").await? else {
+    let Some((api, version)) = properties_of(client).await? else {
         tracing::info!(
             "the API server has no ClusterProperties: this cluster's name is told by Sealane alone"
         );
         return Ok(());
     };
-    let kind = GroupVersionKind::gvk(ABOUT, version, "ClusterProperty");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "clusterproperties");
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let wanted = [(CLUSTER, cluster), (CLUSTERSET, federation)];
     let mut missing = Vec::new();
     // Both are looked at before one is made.
@@ -190,12 +190,50 @@ pub(super) async fn properties(
         let body = json!({
             "apiVersion": format!("{ABOUT}/{version}"),
             "kind": "ClusterProperty",
-            "metadata": { "name": name, "labels": { crate::desired::MANAGED_BY: MANAGER } },
+            "metadata": { "name": name, "labels": { MANAGED_BY: MANAGER } },
             "spec": { "value": value },
         });
         ask(api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(&body))).await?;
     }
     Ok(())
+}
+
+/// The ClusterProperties, in their served version.
+async fn properties_of(client: &Client) -> Result<Option<(Api<DynamicObject>, &'static str)>, RequestError> {
+    let Some(version) = served(client, ABOUT, ABOUT_VERSIONS, "clusterproperties").await? else {
+        return Ok(None);
+    };
+    let kind = GroupVersionKind::gvk(ABOUT, version, "ClusterProperty");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "clusterproperties");
+    Ok(Some((Api::all_with(client.clone(), &resource), version)))
+}
+
+/// Removes the ClusterProperties that we made: the cluster belongs to nobody any more.
+pub(super) async fn disown(client: &Client, leadership: &Leadership) -> Result<(), GroundError> {
+    let Some((api, _)) = properties_of(client).await? else { return Ok(()) };
+    for name in [CLUSTER, CLUSTERSET] {
+        let Some(found) = ask(api.get_opt(name)).await? else { continue };
+        if !is_ours(&found.metadata) {
+            continue;
+        }
+        if !leadership.may_write() {
+            return Err(GroundError::Lost);
+        }
+        let this =
+            Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
+        let params = DeleteParams { preconditions: Some(this), ..DeleteParams::background() };
+        ask(api.delete(name, &params)).await?;
+    }
+    Ok(())
+}
+
+/// Whether we made a property: it has our label, and we applied it.
+fn is_ours(property: &ObjectMeta) -> bool {
+    let labelled = property.labels.as_ref().and_then(|l| l.get(MANAGED_BY)).is_some_and(|v| v == MANAGER);
+    let applied = |e: &ManagedFieldsEntry| {
+        e.manager.as_deref() == Some(MANAGER) && e.operation.as_deref() == Some("Apply")
+    };
+    labelled && property.managed_fields.iter().flatten().any(applied)
 }
 
 #[cfg(test)]

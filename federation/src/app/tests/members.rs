@@ -1,9 +1,14 @@
 use super::bench::{Bench, Member, Session, admin_key, subscribe};
+use crate::app::serve::FAREWELL;
+use prost::Message;
+use sealane_proto::GOODBYE;
 use sealane_proto::federation::v1 as pb;
 use sealane_proto::federation::v1::enroll_client::EnrollClient;
 use sealane_trust::csr::Csr;
 use sealane_trust::key::PrivateKey;
-use tonic::Code;
+use sealane_trust::statement::Signed;
+use sealane_trust::{CertificateDer, clock};
+use tonic::{Code, Status};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_admits_one_key_which_may_retry() {
@@ -66,6 +71,24 @@ async fn a_removed_cluster_is_told_and_its_old_certificate_never_works_again() {
         }
     };
     assert_eq!(told.code(), Code::PermissionDenied, "{told}");
+    let goodbye = |status: &Status| {
+        assert_ne!(status.details(), [0; 0], "{status}");
+        let goodbye = pb::Goodbye::decode(status.details()).unwrap();
+        let chain = goodbye.chain.into_iter().map(CertificateDer::from).collect();
+        let signed = Signed { statement: goodbye.departure, signature: goodbye.signature, chain };
+        signed.verify(&bench.servers[&1].serving.pki.bundle, GOODBYE, clock::now()).unwrap();
+        let departure = pb::Departure::decode(&signed.statement[..]).unwrap();
+        (departure.federation, departure.cluster_id, departure.cluster)
+    };
+    let expected = (bench.servers[&1].serving.federation.0.to_vec(), east.id.0, "east".to_owned());
+    assert_eq!(goodbye(&told), expected);
+    // Who was away is told when it comes back, however long after.
+    tokio::time::sleep(2 * FAREWELL).await;
+    let told = match east.watch(&bench, 1, subscribe(&bench)).await {
+        Err(status) => status,
+        Ok(_) => panic!("a removed cluster watches"),
+    };
+    assert_eq!(goodbye(&told), expected);
     assert!(session.write(2, &[]).await.is_err());
     // The name is given again, to another cluster.
     let again = bench.member(1, "east").await;
