@@ -89,6 +89,7 @@ pub enum Command {
     /// A data-plane proxy (as `sealane-proxy`).
     Proxy(Box<sealane_proxy::Args>),
     /// Take out of a Kubernetes cluster what its agents wrote there. The chart does it by itself when it is uninstalled.
+    #[command(after_help = crate::uninstall::HELP)]
     Uninstall(UninstallArgs),
     /// What the charts run beside the components.
     #[command(subcommand)]

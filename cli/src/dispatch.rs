@@ -5,8 +5,9 @@ use crate::client::StatusClient;
 use crate::context::{Context as AdminContext, default_directory};
 use crate::kubernetes::KubernetesCommand;
 use crate::{app, commands, demo, kubernetes, local, uninstall};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::future::Future;
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
@@ -25,11 +26,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Kubernetes(KubernetesCommand::Enter(args)) => {
             several_logged("info", kubernetes::enter(args))?
         }
-        Command::Uninstall(args) => several_logged("info", uninstall::uninstall(args))?,
+        Command::Uninstall(args) => {
+            refuse_context(&global)?;
+            several_logged("info", uninstall::uninstall(args))?
+        }
         Command::Demo(args) => return several_logged("warn", demo::run(args)),
         command => operator(administer(global, command))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who gives kubectl's option means another cluster than the one that would be taken.
+fn refuse_context(global: &GlobalArgs) -> Result<()> {
+    let given = global.context.is_some()
+        && global.context.as_deref().map(Path::as_os_str) != std::env::var_os("SEALANE_CONTEXT").as_deref();
+    ensure!(
+        !given,
+        "--context is an administrator's directory, which nothing is asked of here: --kube-context names the context of \
+         --kubeconfig"
+    );
+    Ok(())
 }
 
 async fn administer(global: GlobalArgs, command: Command) -> Result<()> {

@@ -44,13 +44,21 @@ pub struct UninstallArgs {
     /// The context of --kubeconfig [default: its current one].
     #[arg(long, requires = "kubeconfig")]
     pub kube_context: Option<String>,
+    /// Do it. With --kubeconfig and without this, what would be taken out is told and nothing is touched.
+    #[arg(long)]
+    pub yes: bool,
 }
+
+/// Examples, for `--help`.
+pub const HELP: &str = "Examples:\n  sealane uninstall --kubeconfig ~/.kube/config --kube-context east         what it would \
+    take out\n  sealane uninstall --kubeconfig ~/.kube/config --kube-context east --yes   take it out";
 
 /// Cleans a cluster.
 ///
 /// # Errors
 /// When the API server refuses something, or the agents do not end.
 pub async fn uninstall(args: UninstallArgs) -> Result<()> {
+    let far = args.kubeconfig.is_some();
     let kubernetes = Kubernetes {
         kubeconfig: args.kubeconfig,
         context: args.kube_context,
@@ -59,6 +67,10 @@ pub async fn uninstall(args: UninstallArgs) -> Result<()> {
     };
     let client = sealane_agent::kubernetes::client(&kubernetes).await?;
     let cleaner = Cleaner { client, namespace: args.namespace };
+    cleaner.agents_are_here().await?;
+    if far && !args.yes {
+        return cleaner.tell().await;
+    }
     cleaner.stop_agents().await?;
     for (kind, label) in &LABELLED {
         cleaner.delete_labelled(kind, label).await?;
@@ -76,6 +88,49 @@ struct Cleaner {
 }
 
 impl Cleaner {
+    /// Refuses where the agents are in another namespace: they would make everything anew meanwhile.
+    async fn agents_are_here(&self) -> Result<()> {
+        let resource = kinds::POD.resource(kinds::POD.versions[0]);
+        let pods: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let found =
+            ask("list the agents' pods", pods.list_metadata(&ListParams::default().labels(AGENTS))).await?;
+        let elsewhere = |namespace: &&String| namespace.as_str() != self.namespace.as_str();
+        match found.items.iter().filter_map(|pod| pod.metadata.namespace.as_ref()).find(elsewhere) {
+            Some(namespace) => bail!(
+                "the agents of this cluster run in the namespace {namespace}, not in {}: nothing was touched; give \
+                 --namespace {namespace}",
+                self.namespace
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells what would be taken out.
+    async fn tell(&self) -> Result<()> {
+        println!("nothing was touched; with --yes these are taken out of the cluster:");
+        for (kind, label) in &LABELLED {
+            let Some(resource) = kind.served(&self.client).await? else { continue };
+            let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            let mut pages = Pages::new(&all, kind, Some(format!("{label}={MANAGER}")));
+            let mut count = 0;
+            while let Some(page) = pages.next().await? {
+                count += page.iter().filter(|object| is_ours(&object.metadata, label)).count();
+            }
+            println!("{:24} {count}", kind.kind);
+        }
+        for (kind, name, proof) in [(&kinds::STATEFUL_SET, MANAGER, Proof::Chart)]
+            .into_iter()
+            .chain(OWN.iter().map(|(kind, name, proof)| (kind, *name, *proof)))
+        {
+            if let Some((_, object)) = self.own(kind, name).await?
+                && proof.holds(&object)
+            {
+                println!("{:24} {name}", kind.kind);
+            }
+        }
+        Ok(())
+    }
+
     async fn stop_agents(&self) -> Result<()> {
         self.delete_own(&kinds::STATEFUL_SET, MANAGER, Proof::Chart).await?;
         let pods: Api<DynamicObject> = self.beside(&kinds::POD);
@@ -142,20 +197,25 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Deletes an object that has its name from us, in our namespace or, for a ClusterProperty, cluster-wide.
+    /// Deletes an object that has its name from us.
     async fn delete_own(&self, kind: &Kind, name: &str, proof: Proof) -> Result<()> {
-        let Some(resource) = kind.served(&self.client).await? else { return Ok(()) };
+        let Some((api, object)) = self.own(kind, name).await? else { return Ok(()) };
+        if !proof.holds(&object) {
+            left(kind, name, proof.missing());
+            return Ok(());
+        }
+        delete(&api, kind, &object).await
+    }
+
+    /// An object that has its name from us, in our namespace or, for a ClusterProperty, cluster-wide.
+    async fn own(&self, kind: &Kind, name: &str) -> Result<Option<(Api<DynamicObject>, ObjectMeta)>> {
+        let Some(resource) = kind.served(&self.client).await? else { return Ok(None) };
         let api: Api<DynamicObject> = match kind.kind == CLUSTER_PROPERTY.kind {
             true => Api::all_with(self.client.clone(), &resource),
             false => self.beside(kind),
         };
         let found = ask(&format!("get {} {name}", kind.kind), api.get_metadata_opt(name)).await?;
-        let Some(object) = found else { return Ok(()) };
-        if !proof.holds(&object.metadata) {
-            left(kind, name, proof.missing());
-            return Ok(());
-        }
-        delete(&api, kind, &object.metadata).await
+        Ok(found.map(|object| (api, object.metadata)))
     }
 
     fn beside(&self, kind: &Kind) -> Api<DynamicObject> {

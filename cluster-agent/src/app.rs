@@ -5,6 +5,7 @@ mod ending;
 mod loops;
 mod names;
 mod place;
+mod tasks;
 
 use crate::addresses::Addresses;
 use crate::admin::{self, Admin};
@@ -49,6 +50,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -348,7 +350,7 @@ impl Agent {
                 Addressing::cluster(assigned.subscribe())
             }
         };
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::new(stop.clone());
         let writers = TaskTracker::new();
         let leadership = place.leadership(&tasks, &writers, &self.status, &stop);
         self.spawn_local(&tasks, &stop, addressing);
@@ -366,11 +368,11 @@ impl Agent {
         if tokio::time::timeout(ENDING, tasks.wait()).await.is_err() {
             tracing::warn!(open = tasks.len(), "not everything ended in time");
         }
-        Ok(())
+        tasks.outcome()
     }
 
     /// The loops that turn what is known into what proxies and people get.
-    fn spawn_local(&self, tasks: &TaskTracker, stop: &CancellationToken, addressing: Addressing) {
+    fn spawn_local(&self, tasks: &Tasks, stop: &CancellationToken, addressing: Addressing) {
         let c = &self.channels;
         tasks.spawn(loops::make_common(
             loops::CommonInputs {
@@ -386,7 +388,7 @@ impl Agent {
     }
 
     /// The loops that keep the output directory.
-    fn spawn_output(&self, tasks: &TaskTracker, stop: &CancellationToken, out: &Path, writer: Writer) {
+    fn spawn_output(&self, tasks: &Tasks, stop: &CancellationToken, out: &Path, writer: Writer) {
         let c = &self.channels;
         tasks.spawn(loops::write_output(
             loops::OutputInputs {
@@ -402,7 +404,7 @@ impl Agent {
         tasks.spawn(loops::write_status(self.reporter.clone(), path, stop.clone()));
     }
 
-    fn spawn_uplink(&self, tasks: &TaskTracker, stop: &CancellationToken, leadership: &Leadership) {
+    fn spawn_uplink(&self, tasks: &Tasks, stop: &CancellationToken, leadership: &Leadership) {
         let c = &self.channels;
         let export = ExportLoop {
             opened: 0,
@@ -439,13 +441,7 @@ impl Agent {
     }
 
     /// The loops that write what was imported. Those that write under the Lease end before it is given back.
-    fn spawn_sink(
-        &self,
-        tasks: &TaskTracker,
-        writers: &TaskTracker,
-        stop: &CancellationToken,
-        parts: SinkParts,
-    ) {
+    fn spawn_sink(&self, tasks: &Tasks, writers: &TaskTracker, stop: &CancellationToken, parts: SinkParts) {
         let c = &self.channels;
         match parts.place {
             Place::Files { out, writer, .. } => self.spawn_output(tasks, stop, &out, writer),
@@ -469,12 +465,7 @@ impl Agent {
         }
     }
 
-    fn spawn_source(
-        &self,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-        place: &Place,
-    ) -> Arc<RwLock<Index>> {
+    fn spawn_source(&self, tasks: &Tasks, stop: &CancellationToken, place: &Place) -> Arc<RwLock<Index>> {
         let index = Arc::new(RwLock::new(Index::default()));
         let (sender, events) = mpsc::channel(EVENTS);
         place.follow(tasks, sender);
@@ -491,7 +482,7 @@ impl Agent {
 
     fn spawn_services(
         &self,
-        tasks: &TaskTracker,
+        tasks: &Tasks,
         stop: &CancellationToken,
         listener: TcpListener,
         admin_listener: TcpListener,

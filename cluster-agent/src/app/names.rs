@@ -1,12 +1,12 @@
 //! DNS, where it is asked for.
 
 use super::Agent;
+use super::tasks::Tasks;
 use crate::dns;
 use anyhow::Context;
 use std::net::SocketAddr;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Listens at each address.
 pub(super) async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<dns::Sockets>> {
@@ -20,12 +20,7 @@ pub(super) async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<dns::So
 
 impl Agent {
     /// Answers, by what proxies run by.
-    pub(super) fn spawn_dns(
-        &self,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-        sockets: Vec<dns::Sockets>,
-    ) {
+    pub(super) fn spawn_dns(&self, tasks: &Tasks, stop: &CancellationToken, sockets: Vec<dns::Sockets>) {
         if sockets.is_empty() {
             return;
         }

@@ -1,5 +1,6 @@
 //! Where the agent stands: between two directories, or in a Kubernetes cluster.
 
+use super::tasks::Tasks;
 use crate::args::{Kubernetes, Source};
 use crate::backoff::Backoff;
 use crate::kubernetes;
@@ -84,7 +85,7 @@ impl Place {
     /// those who write under the Lease.
     pub(super) fn leadership(
         &self,
-        tasks: &TaskTracker,
+        tasks: &Tasks,
         writers: &TaskTracker,
         status: &Arc<Status>,
         stop: &CancellationToken,
@@ -104,7 +105,7 @@ impl Place {
     }
 
     /// Begins to read the cluster; it ends with its receiver.
-    pub(super) fn follow(&self, tasks: &TaskTracker, events: mpsc::Sender<SourceEvent>) {
+    pub(super) fn follow(&self, tasks: &Tasks, events: mpsc::Sender<SourceEvent>) {
         match self {
             Place::Files { manifests, .. } => {
                 tasks.spawn(source::manifests::run(manifests.clone(), events));

@@ -130,7 +130,7 @@ fn every_right_is_used_and_none_is_missed() {
         let set = rendered.iter().find(|o| o["kind"] == "StatefulSet").context("no StatefulSet")?;
         west.plane.apply(&set.to_string()).await?;
         let kubeconfig = kubeconfig.to_string_lossy();
-        let words = ["uninstall", "--namespace", "sealane-system", "--kubeconfig", &kubeconfig];
+        let words = ["uninstall", "--namespace", "sealane-system", "--kubeconfig", &kubeconfig, "--yes"];
         lab.launcher().run(&words).await?;
 
         let events = audit.of(AGENT)?;

@@ -1,6 +1,7 @@
 //! `sealane uninstall` before a real API server, with the rights that the chart gives to the Job that runs it.
 
 use anyhow::{Result, ensure};
+use sealane::local::Lab;
 use sealane_tests::charts::{NAMESPACE, render};
 use sealane_tests::control_plane::{ControlPlane, Shape};
 use sealane_tests::{in_lab, skip, tools};
@@ -89,6 +90,41 @@ async fn write(
     plane.kubectl(&words).await.map(drop)
 }
 
+/// What is refused, or only asked, touches nothing.
+async fn untouched(lab: &Lab, plane: &ControlPlane, asked: &[&str]) -> Result<()> {
+    let all = "serviceimports,services,endpointslices,secrets,leases,statefulsets";
+    let get = ["get", all, "--all-namespaces", "--output=jsonpath={.items[*].metadata.resourceVersion}"];
+    let before = plane.kubectl(&get).await?;
+    let told = lab.launcher().output(asked).await?;
+    let said = String::from_utf8_lossy(&told.stdout);
+    let rows: Vec<Vec<&str>> = said.lines().skip(1).map(|l| l.split_whitespace().collect()).collect();
+    ensure!(told.status.success() && said.starts_with("nothing was touched"), "{said}");
+    ensure!(
+        rows.contains(&vec!["ServiceImport", "1"]) && rows.contains(&vec!["StatefulSet", "sealane-agent"]),
+        "{said}"
+    );
+
+    let labels = json!({"app.kubernetes.io/name": "sealane", "app.kubernetes.io/component": "agent"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "sealane-agent-0", "namespace": "shop", "labels": labels},
+        "spec": {"containers": [{"name": "agent", "image": "sealane"}]}});
+    plane.apply(&pod.to_string()).await?;
+    for (more, reason) in [
+        (["--yes"], "run in the namespace shop, not in sealane-system: nothing was touched"),
+        (["--context=east"], "--kube-context names the context of --kubeconfig"),
+    ] {
+        let refused = lab.launcher().output(&[asked, &more].concat()).await?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        ensure!(!refused.status.success() && said.contains(reason), "{said}");
+    }
+    plane
+        .kubectl(&["delete", "pod/sealane-agent-0", "--namespace=shop", "--force", "--grace-period=0"])
+        .await?;
+    let after = plane.kubectl(&get).await?;
+    ensure!(after == before, "{after} was {before}");
+    Ok(())
+}
+
 #[test]
 fn an_uninstall_takes_out_what_is_ours_and_nothing_else() {
     let needed = [&tools::ETCD, &tools::API_SERVER, &tools::KUBECTL, &tools::HELM];
@@ -118,7 +154,9 @@ fn an_uninstall_takes_out_what_is_ours_and_nothing_else() {
 
         let account = format!("system:serviceaccount:{NAMESPACE}:sealane-agent");
         let kubeconfig = plane.kubeconfig_of(&account, "")?.display().to_string();
-        let words = ["uninstall", "--namespace", NAMESPACE, "--kubeconfig", &kubeconfig];
+        let asked = ["uninstall", "--namespace", NAMESPACE, "--kubeconfig", &kubeconfig];
+        let words = [&asked[..], &["--yes"]].concat();
+        untouched(lab, &plane, &asked).await?;
         lab.launcher().run(&words).await?;
 
         let kinds = "serviceimports,serviceexports,services,endpointslices,secrets,leases,statefulsets";
