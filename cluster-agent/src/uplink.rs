@@ -102,14 +102,14 @@ fn is_removal(message: &str) -> bool {
 fn removed(status: &Status, store: &Store, said: &str) {
     let cluster = store.membership().cluster;
     if status.removed(Some(removal(&cluster))) {
-        tracing::error!(%cluster, said, "removed from the federation; start with an empty --dir and a new join token, or add it again");
+        tracing::error!(%cluster, said, "removed from the federation; start with an empty --dir and a new join token (in Kubernetes: without the Secret sealane-agent-identity), or add it again");
     }
 }
 
 fn removal(cluster: &ClusterName) -> String {
     format!(
-        "cluster {cluster} was removed from the federation; start with an empty --dir and a new join token, or, where it joins by \
-         tokens of its issuer, add it again"
+        "cluster {cluster} was removed from the federation; start with an empty --dir and a new join token (in Kubernetes: \
+         without the Secret sealane-agent-identity), or, where it joins by tokens of its issuer, add it again"
     )
 }
 

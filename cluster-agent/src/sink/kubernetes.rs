@@ -58,6 +58,8 @@ use writer::{Done, Writer};
 const GROUND: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// How often status is told at most.
 const STATUS: Duration = Duration::from_secs(1);
+/// How often it is looked at again whether nobody else federates the cluster: properties change, and CRDs come later.
+const LOOK: Duration = Duration::from_secs(15);
 /// How many events are taken in before steps are planned.
 const BATCH: usize = 256;
 /// How long steps under way may take to end.
@@ -208,8 +210,8 @@ impl Sink {
             let (leads, now) = (self.leadership.may_write(), Instant::now());
             if !leads {
                 (self.cleared, again) = (false, None);
-            } else if !self.cleared && self.conductor.knows() && again.is_none_or(|at| at <= now) {
-                again = self.clear(&mut refused).await;
+            } else if self.conductor.knows() && again.is_none_or(|at| at <= now) {
+                again = Some(now + self.clear(&mut refused).await);
             }
             if leads && self.cleared {
                 self.dispatch();
@@ -231,7 +233,13 @@ impl Sink {
                 }
                 Wake::Observed(Some(event)) => self.observe(event, &mut events),
                 Wake::Done(Ok(done)) => self.conductor.done(done, Instant::now()),
-                Wake::Sources => self.follow(),
+                Wake::Sources => {
+                    let cleared = self.cleared;
+                    self.follow();
+                    if self.cleared != cleared {
+                        again = None;
+                    }
+                }
                 Wake::Leadership => self.conductor.doubt(),
                 Wake::Time => self.conductor.forgive(Instant::now()),
             }
@@ -289,30 +297,37 @@ impl Sink {
         self.inputs.status.addresses_read();
     }
 
-    /// Sees to it that nobody else federates this cluster. Gives when to look again where somebody does.
-    async fn clear(&mut self, refused: &mut Backoff) -> Option<Instant> {
-        let (cluster, federation) = (self.setting.cluster.to_string(), self.inputs.federation.to_string());
-        let clear = async {
-            ground::other_controller(&self.conductor.observed)?;
-            if self.inputs.over {
-                return ground::disown(&self.client, &self.leadership).await;
-            }
-            ground::properties(&self.client, &self.leadership, [&cluster, &federation]).await
-        };
-        match clear.await {
+    /// Sees to it that nobody else federates this cluster. Gives how long it may be before the next look.
+    async fn clear(&mut self, refused: &mut Backoff) -> Duration {
+        let error = match self.look().await {
             Ok(()) => {
                 refused.reset();
-                self.cleared = true;
-                self.conductor.doubt();
-                tracing::info!(objects = self.conductor.observed.len(), "writing into the cluster");
-                None
+                if !self.cleared {
+                    self.cleared = true;
+                    self.conductor.doubt();
+                    tracing::info!(objects = self.conductor.observed.len(), "writing into the cluster");
+                }
+                return LOOK;
             }
-            Err(error) => {
-                tracing::error!(error = %error, "nothing is written into the cluster");
-                self.inputs.status.output(self.conductor.observed.len(), Vec::new(), Some(error.to_string()));
-                Some(Instant::now() + refused.pause())
-            }
+            Err(error) => error,
+        };
+        if self.cleared && !error.is_somebody_else() {
+            tracing::debug!(error = %error, "can not look whether somebody else federates the cluster");
+            return LOOK;
         }
+        self.cleared = false;
+        tracing::error!(error = %error, "nothing is written into the cluster");
+        self.inputs.status.output(self.conductor.observed.len(), Vec::new(), Some(error.to_string()));
+        refused.pause()
+    }
+
+    async fn look(&self) -> Result<(), GroundError> {
+        ground::other_controller(&self.conductor.observed)?;
+        if self.inputs.over {
+            return ground::disown(&self.client, &self.leadership).await;
+        }
+        let (cluster, federation) = (self.setting.cluster.to_string(), self.inputs.federation.to_string());
+        ground::properties(&self.client, &self.leadership, [&cluster, &federation]).await
     }
 
     fn dispatch(&mut self) {

@@ -428,6 +428,19 @@ fn another_cluster_s_name_or_controller_stops_the_sink() {
 
         bench.plane.kubectl(&["delete", "clusterproperty/cluster.clusterset.k8s.io"]).await?;
         bench.ready("web").await?;
+
+        // What changes while it writes is seen too, and what goes is made again.
+        let get = ["get", "clusterproperty/clusterset.k8s.io", "--output=jsonpath={.spec.value}"];
+        let ours = bench.plane.kubectl(&get).await?;
+        let patch = r#"{"spec": {"value": "another"}}"#;
+        let words = ["patch", "clusterproperty/clusterset.k8s.io", "--type=merge", "--patch", patch];
+        bench.plane.kubectl(&words).await?;
+        says("ClusterProperty clusterset.k8s.io says \"another\"").await?;
+        bench.plane.kubectl(&["delete", "clusterproperty/clusterset.k8s.io"]).await?;
+        until_true("the property is made again", PATIENCE, async || {
+            Ok(bench.plane.kubectl(&get).await? == ours)
+        })
+        .await?;
         Ok(())
     });
 }

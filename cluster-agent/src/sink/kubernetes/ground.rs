@@ -63,6 +63,13 @@ pub(super) enum GroundError {
     },
 }
 
+impl GroundError {
+    /// Whether it is that somebody else federates the cluster, and not that it could not be seen.
+    pub(super) fn is_somebody_else(&self) -> bool {
+        matches!(self, GroundError::Controller(_) | GroundError::Property { .. })
+    }
+}
+
 /// The best served version of a group that has this resource.
 async fn served(
     client: &Client,
@@ -168,7 +175,7 @@ pub(super) async fn properties(
     [cluster, federation]: [&str; 2],
 ) -> Result<(), GroundError> {
     let Some((api, version)) = properties_of(client).await? else {
-        tracing::info!(
+        tracing::debug!(
             "the API server has no ClusterProperties: this cluster's name is told by Sealane alone"
         );
         return Ok(());
