@@ -153,7 +153,7 @@ async fn serve(args: Args, drain: Drain) -> anyhow::Result<Background> {
         tracing::warn!("no right to mark sockets: the redirect rule must leave out the proxy's user");
     }
     let (token, directory, agent) = (args.token_file.clone(), args.dir.clone(), args.agent.clone());
-    let sources = Sources { token, directory, agent, mark };
+    let sources = Sources { token, wait: args.wait_for_token, directory, agent, mark };
     let keeper = Keeper::obtain(sources).await?;
     let context = Arc::new(Context {
         current: Current::new(),

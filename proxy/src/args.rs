@@ -19,6 +19,9 @@ pub struct Args {
     /// The token that `sealane-agent workload-token` wrote. Needed until --dir holds an identity; used once.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
+    /// Where there is no identity yet and no --token-file either, wait for the file instead of giving up.
+    #[arg(long)]
+    pub(crate) wait_for_token: bool,
     /// Where the identity and the last configuration are kept (made with mode 0700), so that a restart needs no agent.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,

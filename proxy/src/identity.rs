@@ -38,6 +38,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The least time between two renewals, whatever the certificates say: one that its issuer's own end cut short may be
 /// past half of its life when it comes.
 const LEAST_BETWEEN: Duration = Duration::from_millis(500);
+/// How often a token file that is waited for is looked for.
+const TOKEN_LOOK: Duration = Duration::from_secs(1);
 /// The wall clock is looked at this often: it may jump, and timers do not follow it.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -96,6 +98,8 @@ pub(crate) struct Keeper {
 pub(crate) struct Sources {
     /// The token file.
     pub(crate) token: PathBuf,
+    /// Wait for it where it is needed and not there.
+    pub(crate) wait: bool,
     /// The state directory.
     pub(crate) directory: Option<PathBuf>,
     /// Dial the agent here, whatever the token says.
@@ -120,10 +124,13 @@ impl Keeper {
     /// # Errors
     /// When it can not be had at all.
     pub(crate) async fn obtain(sources: Sources) -> Result<Self, IdentityRefused> {
-        let Sources { token, directory, agent: addresses, mark } = sources;
-        let token = token::Token::read(&token);
+        let Sources { token, wait, directory, agent: addresses, mark } = sources;
         let saved = directory.as_deref().and_then(saved);
         let known = directory.as_deref().and_then(Agent::load);
+        if wait && (saved.is_none() || known.is_none()) {
+            appears(&token).await;
+        }
+        let token = token::Token::read(&token);
         let (agent, token) = match (token, known) {
             (Ok(token), Some(known)) if saved.is_some() && known.trust_domain == token.agent.trust_domain => {
                 (known, Some(token))
@@ -225,6 +232,17 @@ fn own_bundle(message: sealane_proto::types::v1::Bundle, own: &TrustDomain) -> O
     let bundle = sealane_core::trust::Bundle::from_wire(message).ok().filter(|b| b.trust_domain == *own)?;
     let roots = bundle.roots.into_iter().map(CertificateDer::from).collect();
     Bundle::new(bundle.trust_domain, roots).ok()
+}
+
+/// Waits until there is a token file, whatever is in it.
+async fn appears(token: &Path) {
+    if token.exists() {
+        return;
+    }
+    tracing::warn!(path = %token.display(), "waiting for the token file: make it with `sealane-agent workload-token`");
+    while !token.exists() {
+        tokio::time::sleep(TOKEN_LOOK).await;
+    }
 }
 
 /// The identity kept on disk, when it still serves.

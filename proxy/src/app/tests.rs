@@ -337,6 +337,28 @@ async fn a_refused_token_is_final_and_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_there_yet_is_waited_for_where_that_is_asked_for() {
+    let setup = Setup::new(Duration::from_secs(60), |cluster| vec![peer_item(cluster)]).await;
+    std::fs::remove_file(setup.token_path()).unwrap();
+    let (args, _) = setup.args(&[]).await;
+    let refused = serve(args, Drain::default()).await.unwrap_err().to_string();
+    assert!(refused.contains(setup.token_path().to_str().unwrap()), "{refused}");
+
+    let (args, admin) = setup.args(&["--wait-for-token"]).await;
+    let proxy = tokio::spawn(serve(args, Drain::default()));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(admin).await.is_err() {
+        assert!(Instant::now() < deadline && !proxy.is_finished(), "it does not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((get(admin, "/livez").await.0, get(admin, "/readyz").await.0), (200, 503));
+    setup.token("c2VjcmV0");
+    let background = proxy.await.unwrap().unwrap();
+    assert_eq!(get(admin, "/readyz").await.0, 200);
+    drop(background);
+}
+
+#[tokio::test]
 async fn a_certificate_is_renewed_at_half_life() {
     let setup = Setup::new(Duration::from_secs(2), |cluster| vec![peer_item(cluster)]).await;
     let (args, admin) = setup.args(&[]).await;

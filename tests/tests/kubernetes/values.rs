@@ -61,13 +61,13 @@ async fn east(environment: &Environment) -> Result<()> {
     environment.invite("east", "east").await?;
     at.helm("install", PLAIN, &[]).await?;
     environment.rolled_out("east", AGENT).await?;
-    at.helm("upgrade", GATEWAY, &["cluster.gatewayAddresses={10.87.0.11:31443}"]).await?;
-    environment.rolled_out("east", AGENT).await?;
     let token = ["workload-token", "--dir", "/var/lib/sealane", "--gateway", "--out", "-"];
     let exec = ["exec", "sealane-agent-0", "--namespace", NAMESPACE, "--", "/sealane", "agent"];
     let words: Vec<&str> = exec.iter().chain(&token).copied().collect();
     let token = environment.kubectl("east", &words).await?;
     environment.secret("east", "sealane-gateway-token", &token).await?;
+    at.helm("upgrade", GATEWAY, &["cluster.gatewayAddresses={10.87.0.11:31443}"]).await?;
+    environment.rolled_out("east", AGENT).await?;
     environment.rolled_out("east", "statefulset/sealane-gateway").await?;
     at.helm("upgrade", TWO_AGENTS, &[&format!("agent.{ONE_MACHINE}")]).await?;
     environment.rolled_out("east", AGENT).await?;

@@ -16,6 +16,12 @@ const RESTARTS: u64 = 3;
 /// How much of each container's log is shown.
 const LINES: &str = "--tail=25";
 
+/// Whether a pod bears the name of a workload, such as `statefulset/NAME`.
+fn is_of(pod: &str, workload: &str) -> bool {
+    let name = workload.rsplit('/').next().unwrap_or(workload);
+    pod.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
+}
+
 impl Environment {
     /// Waits until all pods of a workload of `sealane-system`, such as `statefulset/sealane-agent`, are ready.
     ///
@@ -36,7 +42,7 @@ impl Environment {
                 self.progress.say(&format!("{cluster}: waiting for {now}"));
                 said = now;
             }
-            let crashing = waiting.iter().any(|pod| pod.restarts >= RESTARTS);
+            let crashing = waiting.iter().any(|pod| pod.restarts >= RESTARTS && is_of(&pod.name, workload));
             if crashing || begun.elapsed() > PATIENCE {
                 let why = self.diagnosis(cluster, &waiting).await;
                 bail!("{workload} of {cluster} does not become ready: {refused:#}\n{why}");
@@ -102,5 +108,19 @@ impl Environment {
         command.stdin(std::process::Stdio::null());
         let text = run(&mut command.into(), QUICK).await?;
         serde_json::from_str(&text).context("kubectl writes no JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_crashes_beside_a_workload_is_not_of_it() {
+        let agent = |pod| is_of(pod, "statefulset/sealane-agent");
+        assert_eq!(
+            ["sealane-agent-0", "sealane-gateway-0", "sealane-agentx-0"].map(agent),
+            [true, false, false]
+        );
     }
 }
