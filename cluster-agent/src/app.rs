@@ -352,7 +352,7 @@ impl Agent {
         };
         let tasks = Tasks::new(stop.clone());
         let writers = TaskTracker::new();
-        let leadership = place.leadership(&tasks, &writers, &self.status, &stop);
+        let leadership = place.leadership(&tasks, &writers, (&self.state, &self.status), &stop)?;
         self.spawn_local(&tasks, &stop, addressing);
         self.spawn_uplink(&tasks, &stop, &leadership);
         let index = self.spawn_source(&tasks, &stop, &place);

@@ -3,14 +3,18 @@
 //! Law: a write that began while [`Leadership::may_write`] said yes, and ends within [`WRITE`] as every write must, is
 //! over before another replica may begin one. The holder's right ends by its own monotonic clock, one write before the
 //! Lease does; another replica takes the Lease only after it saw it unchanged for its whole duration by a clock of its own.
-//! A holder that was stopped for a while (SIGSTOP) finds its right over when it goes on.
+//! A holder that was stopped for a while (SIGSTOP) finds its right over when it goes on. From a process that is known to be
+//! dead ([`Name`]) the Lease is taken at once: the one request that the API server may still be at when its connection ends
+//! is of a lower revision than what is written after it, and is written over when the watch tells of it.
 //!
 //! While no other holder is seen the *term* lasts, also when the right to write does not: an API server that is away for
 //! everybody does not end the catalog session.
 
 mod keeper;
+mod name;
 
 pub use keeper::{Keeper, keep};
+pub use name::{Name, Processes};
 
 use jiff::Timestamp;
 use sealane_core::identity::InstanceId;
@@ -165,7 +169,7 @@ enum Seen {
 /// One replica's part in the election, without its I/O.
 #[derive(Debug, Clone)]
 pub struct Election {
-    me: String,
+    me: Name,
     seen: Seen,
     held: Option<Term>,
 }
@@ -183,7 +187,7 @@ struct Term {
 impl Election {
     /// A replica that knows nothing yet.
     #[must_use]
-    pub fn new(me: String) -> Self {
+    pub fn new(me: Name) -> Self {
         Election { me, seen: Seen::Nothing, held: None }
     }
 
@@ -230,7 +234,8 @@ impl Election {
                 acquired: record.acquired,
             },
             // Written by a request of this process whose answer was lost: no other has its name.
-            Some(holder) if *holder == self.me => self.begin(Some(record)),
+            Some(holder) if *holder == self.me.own => self.begin(Some(record)),
+            Some(holder) if self.me.former.contains(holder) => self.begin(Some(record)),
             Some(_) if now.duration_since(since) < record.duration => Step::Look,
             _ => self.begin(Some(record)),
         }
@@ -246,7 +251,7 @@ impl Election {
 
     /// Whether a Lease says that our term lasts.
     fn holds(&self, record: &Record) -> bool {
-        record.holder.as_deref() == Some(self.me.as_str())
+        record.holder.as_deref() == Some(self.me.own.as_str())
             && self.held.as_ref().is_some_and(|h| h.number == record.transitions && h.lease == record.uid)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The directory is 0700 and locked by the running agent. Every file in it is written whole or not at all.
 
+use crate::lease::Processes;
 use crate::reach::Targets;
 use rustix::fs::{FlockOperation, flock};
 use sealane_core::identity::{ClusterId, FederationId};
@@ -316,6 +317,22 @@ impl StateDir {
     /// When the file is there and can not be read.
     pub fn serving(&self) -> Result<Option<Serving>, StateError> {
         read_json(&self.0.join("serving.json"))
+    }
+
+    /// The processes that had this directory before; `None` before there was one.
+    ///
+    /// # Errors
+    /// When the file is there and can not be read.
+    pub fn processes(&self) -> Result<Option<Processes>, StateError> {
+        read_json(&self.0.join("processes.json"))
+    }
+
+    /// Keeps which processes had this directory.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn set_processes(&self, processes: &Processes) -> Result<(), StateError> {
+        write_json(&self.0.join("processes.json"), processes)
     }
 
     /// Keeps where the agent serves its proxies.

@@ -4,10 +4,10 @@ use super::tasks::Tasks;
 use crate::args::{Kubernetes, Source};
 use crate::backoff::Backoff;
 use crate::kubernetes;
-use crate::lease::{self, Keeper, Leadership, Standing};
+use crate::lease::{self, Keeper, Leadership, Name, Standing};
 use crate::sink::files::Writer;
 use crate::source::{self, SourceEvent};
-use crate::state::{ApiServer, StateDir};
+use crate::state::{ApiServer, StateDir, StateError};
 use crate::status::Status;
 use crate::vault::{Secrets, Vault};
 use anyhow::{Context, ensure};
@@ -87,21 +87,17 @@ impl Place {
         &self,
         tasks: &Tasks,
         writers: &TaskTracker,
-        status: &Arc<Status>,
+        (state, status): (&StateDir, &Arc<Status>),
         stop: &CancellationToken,
-    ) -> Leadership {
-        let Place::Kubernetes { client, args } = self else { return Leadership::alone() };
+    ) -> Result<Leadership, StateError> {
+        let Place::Kubernetes { client, args } = self else { return Ok(Leadership::alone()) };
         let standing = watch::Sender::new(Standing::Follower);
         let leadership = Leadership::new(standing.subscribe());
-        // A process of its own name: a pod that was replaced by force may still run on a node that nobody reaches.
-        let keeper = Keeper {
-            replica: format!("{}_{:08x}", args.replica, rand::random::<u32>()),
-            standing,
-            status: status.clone(),
-            writers: writers.clone(),
-        };
+        // Each process has its own: a pod that was replaced by force may still run on a node that nobody reaches.
+        let name = Name::take(state, &args.replica)?;
+        let keeper = Keeper { name, standing, status: status.clone(), writers: writers.clone() };
         tasks.spawn(lease::keep(client.clone(), args.namespace.clone(), keeper, stop.clone()));
-        leadership
+        Ok(leadership)
     }
 
     /// Begins to read the cluster; it ends with its receiver.

@@ -1,6 +1,6 @@
 //! The loop around the election: one request at a time to the API server.
 
-use super::{DURATION, Election, RENEW, Record, Standing, Step, WRITE};
+use super::{DURATION, Election, Name, RENEW, Record, Standing, Step, WRITE};
 use crate::desired::{MANAGED_BY, MANAGER};
 use crate::kubernetes::is_overtaken;
 use crate::status::{LeaseStatus, Status};
@@ -24,8 +24,8 @@ const NAME: &str = "sealane-agent";
 /// What the loop needs.
 #[derive(Debug)]
 pub struct Keeper {
-    /// What the process calls itself: no other may have this name, not even one before it in the same pod.
-    pub replica: String,
+    /// Who this process is.
+    pub name: Name,
     /// Where the standing goes.
     pub standing: watch::Sender<Standing>,
     /// Where what happens is told.
@@ -47,7 +47,7 @@ enum RequestError {
 /// Takes part in the election until stopped, then gives back what it holds.
 pub async fn keep(client: Client, namespace: Namespace, keeper: Keeper, stop: CancellationToken) {
     let leases: Api<Lease> = Api::namespaced(client, namespace.as_str());
-    let mut election = Election::new(keeper.replica.clone());
+    let mut election = Election::new(keeper.name.clone());
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
@@ -55,7 +55,7 @@ pub async fn keep(client: Client, namespace: Namespace, keeper: Keeper, stop: Ca
             () = tokio::time::sleep(pause) => {}
         }
         let before = election.standing();
-        let acted = act(&leases, &mut election, &keeper.replica).await;
+        let acted = act(&leases, &mut election, &keeper.name.own).await;
         pause = match &acted {
             // What was seen may have to be acted on at once.
             Ok(()) => match election.step(Instant::now()) {
@@ -71,7 +71,7 @@ pub async fn keep(client: Client, namespace: Namespace, keeper: Keeper, stop: Ca
     keeper.standing.send_replace(Standing::Follower);
     // They are stopped by the same token, and a write ends in this time.
     if timeout(WRITE, keeper.writers.wait()).await.is_ok() {
-        give_back(&leases, &election, &keeper.replica).await;
+        give_back(&leases, &election, &keeper.name.own).await;
     }
 }
 
@@ -88,17 +88,17 @@ impl Keeper {
         self.standing.send_replace(now);
         match (term(before), term(now)) {
             (before, Some(term)) if before != Some(term) => {
-                tracing::info!(replica = self.replica, term, "this replica writes from now on");
+                tracing::info!(replica = self.name.own, term, "this replica writes from now on");
             }
             (Some(term), None) => {
                 let holder = election.holder();
-                tracing::warn!(replica = self.replica, term, holder, "another replica writes from now on");
+                tracing::warn!(replica = self.name.own, term, holder, "another replica writes from now on");
             }
             _ => {}
         }
         let error = error.map(|e| e.to_string());
         let told = LeaseStatus {
-            replica: self.replica.clone(),
+            replica: self.name.own.clone(),
             holder: election.holder().map(str::to_owned),
             term: term(now),
             error: error.clone(),

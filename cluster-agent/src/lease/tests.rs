@@ -8,7 +8,7 @@ fn record(holder: &str, transitions: u32, version: &str) -> Record {
 }
 
 fn election(me: &str) -> Election {
-    Election::new(me.to_owned())
+    Election::new(Name { own: me.to_owned(), former: Vec::new() })
 }
 
 /// Takes it over.
@@ -109,6 +109,17 @@ fn another_process_of_the_same_pod_waits_as_every_other() {
     old.refused();
     old.saw(start + s(12), Some(record("agent-0_2", 4, "8")));
     assert_eq!((old.step(start + s(13)), old.standing()), (Step::Look, Standing::Follower));
+}
+
+#[test]
+fn who_knows_that_the_holder_is_dead_takes_over_at_once_in_a_later_term() {
+    let start = Instant::now();
+    let former = ["agent-0_1", "agent-0_2"].map(str::to_owned).to_vec();
+    let mut new = Election::new(Name { own: "agent-0_3".to_owned(), former });
+    new.saw(start, Some(record("agent-0_1", 3, "7")));
+    assert_eq!((new.step(start), new.standing()), (write(4, "7"), Standing::Follower));
+    new.saw(start, Some(record("agent-1_1", 4, "8")));
+    assert_eq!(new.step(start), Step::Look, "another replica holds it");
 }
 
 #[test]

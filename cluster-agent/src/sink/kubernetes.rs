@@ -16,6 +16,7 @@ pub mod observed;
 mod pace;
 pub mod places;
 pub mod plan;
+mod queue;
 pub mod schema;
 pub mod seen;
 pub mod slices;

@@ -7,6 +7,7 @@ use super::events::{Limiter, SharedLimiter};
 use super::observed::Observed;
 use super::pace::Paces;
 use super::plan::{Learnt, Setting, plan};
+use super::queue::Queue;
 use super::seen::{Kind, ObjectKey, Part};
 use super::watch::{Found, WatchEvent};
 use super::writer::{Done, Outcome};
@@ -43,7 +44,7 @@ pub(super) struct Conductor {
     sources: Option<Sources>,
     listed: BTreeSet<Kind>,
     unavailable: BTreeMap<Kind, String>,
-    dirty: BTreeSet<ServiceKey>,
+    dirty: Queue,
     busy: BTreeSet<ServiceKey>,
     waits: BTreeMap<ServiceKey, Wait>,
     learnt: BTreeMap<ServiceKey, Learnt>,
@@ -61,7 +62,7 @@ impl Conductor {
             sources: None,
             listed: BTreeSet::new(),
             unavailable: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            dirty: Queue::default(),
             busy: BTreeSet::new(),
             waits: BTreeMap::new(),
             learnt: BTreeMap::new(),
@@ -195,7 +196,7 @@ impl Conductor {
         None
     }
 
-    /// A service to look at that nobody works on and nothing is waited for.
+    /// The first service to look at that nobody works on and nothing is waited for.
     fn free(&self, now: Instant) -> Option<ServiceKey> {
         let rests = |service: &ServiceKey| self.waits.get(service).is_some_and(|wait| wait.until > now);
         self.dirty.iter().find(|service| !self.busy.contains(*service) && !rests(service)).cloned()
@@ -240,7 +241,7 @@ impl Conductor {
                     self.dirty.insert(service.clone());
                 }
                 Outcome::Conflict => failure = Some(("it was changed meanwhile".to_owned(), Duration::ZERO)),
-                Outcome::Lost => drop(self.dirty.insert(service.clone())),
+                Outcome::Lost => self.dirty.insert(service.clone()),
                 Outcome::Failed { key, error, wait } => {
                     tracing::warn!(object = %key, error, "can not write an object");
                     failure = Some((format!("{key}: {error}"), wait));
@@ -263,7 +264,7 @@ impl Conductor {
 
     /// When something is to be looked at again, though nothing happens.
     pub(super) fn wakes(&self, now: Instant) -> Option<Instant> {
-        let waits = self.waits.iter().filter(|(service, _)| self.dirty.contains(*service));
+        let waits = self.waits.iter().filter(|(service, _)| self.dirty.contains(service));
         let times = waits.map(|(_, wait)| wait.until).chain(self.foreign_until.values().copied());
         let times = times.chain(self.paces.wakes());
         times.filter(|at| *at > now).min()

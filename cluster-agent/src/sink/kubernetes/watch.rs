@@ -2,6 +2,7 @@
 
 use super::api::Resources;
 use super::seen::{Kind, ObjectKey, Seen, service_of};
+use crate::backoff::Backoff;
 use crate::desired::{MANAGED_BY, MANAGER, SLICE_MANAGER};
 use futures::StreamExt;
 use kube::api::DynamicObject;
@@ -9,12 +10,33 @@ use kube::runtime::{WatchStreamExt, watcher};
 use sealane_core::name::{Namespace, ServiceKey};
 use serde_json::Value;
 use std::pin::pin;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How many events may wait for the sink: a watch that is ahead by more waits.
 pub(super) const EVENTS: usize = 256;
 /// How long one watch lasts: an API server that went silent is noticed soon after.
 const WATCH_S: u32 = 50;
+
+/// The waits between tries: the longest of them is how late a change is seen after an API server that was away.
+const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+
+/// Our own waits, where kube asks for some.
+struct Waits(Backoff);
+
+impl Iterator for Waits {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.pause())
+    }
+}
+
+impl kube::runtime::utils::Backoff for Waits {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
 
 /// An object as it is, with the service that it is about.
 pub(super) type Found = (ObjectKey, ServiceKey, Seen);
@@ -40,7 +62,8 @@ pub(super) async fn watch(resources: Resources, kind: Kind, events: mpsc::Sender
         Kind::Service => config.labels(&format!("{MANAGED_BY}={MANAGER}")),
         Kind::Slice => config.labels(&format!("{SLICE_MANAGER}={MANAGER}")),
     };
-    let mut stream = pin!(watcher(resources.all(kind), config).default_backoff());
+    let mut stream =
+        pin!(watcher(resources.all(kind), config).backoff(Waits(Backoff::new(WAITS.0, WAITS.1))));
     let mut listed = Vec::new();
     while let Some(event) = stream.next().await {
         let event = match event {

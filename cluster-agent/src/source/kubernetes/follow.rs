@@ -20,9 +20,11 @@ use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// The waits between tries.
+/// The waits between tries, where the API server says no.
 const FIRST: Duration = Duration::from_millis(200);
 const MOST: Duration = Duration::from_secs(10);
+/// The longest wait where nothing answers: asking costs nobody anything, and what changed meanwhile is waited for.
+const AWAY: Duration = Duration::from_secs(1);
 /// How many objects a page of a list has.
 const PAGE: u32 = 500;
 /// How long a page may take.
@@ -81,7 +83,9 @@ enum Trouble {
     Unsupported,
     /// This agent may not.
     Forbidden(String),
-    /// Anything else.
+    /// Nothing answers, or not to the end.
+    Away(String),
+    /// Any other answer.
     Other(String),
 }
 
@@ -112,9 +116,11 @@ fn answer(at: At, trouble: &Trouble) -> Answer {
         Trouble::Unsupported if at == At::Streaming => Answer { pages: true, ..answer(Next::List, false) },
         Trouble::Unsupported | Trouble::Forbidden(_) => answer(next, true),
         // A list by a watch that broke off may have been too long for one request.
-        Trouble::Other(_) if at == At::Streaming => Answer { pages: true, ..answer(Next::List, true) },
+        Trouble::Away(_) | Trouble::Other(_) if at == At::Streaming => {
+            Answer { pages: true, ..answer(Next::List, true) }
+        }
         // A connection that ends is no news; one that can not be made again is.
-        Trouble::Other(_) => answer(next, at != At::Watching),
+        Trouble::Away(_) | Trouble::Other(_) => answer(next, at != At::Watching),
     }
 }
 
@@ -122,7 +128,7 @@ impl Trouble {
     fn of(error: &kube::Error) -> Trouble {
         match error {
             kube::Error::Api(status) => Trouble::of_status(status),
-            other => Trouble::Other(causes(other)),
+            other => Trouble::Away(causes(other)),
         }
     }
 
@@ -154,7 +160,7 @@ impl Trouble {
                     kind.resource()
                 )
             }
-            Trouble::Other(said) => format!("can not {verb}: {said}"),
+            Trouble::Away(said) | Trouble::Other(said) => format!("can not {verb}: {said}"),
         }
     }
 }
@@ -168,7 +174,7 @@ pub(super) fn follow<T: Thin>(client: Client) -> impl Stream<Item = (Kind, Told)
         streams: true,
         plain: false,
         pause: Duration::ZERO,
-        backoff: Backoff::new(FIRST, MOST),
+        waits: Waits::default(),
     };
     stream::unfold(begin, |mut follow| async move {
         let told = follow.step().await;
@@ -188,7 +194,28 @@ struct Follow<T> {
     /// Whether the server refused lists by watches.
     plain: bool,
     pause: Duration,
-    backoff: Backoff,
+    waits: Waits,
+}
+
+/// How long to wait after failures, by what failed.
+struct Waits {
+    refused: Backoff,
+    away: Backoff,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Waits { refused: Backoff::new(FIRST, MOST), away: Backoff::new(FIRST, AWAY) }
+    }
+}
+
+impl Waits {
+    fn after(&mut self, trouble: &Trouble) -> Duration {
+        match trouble {
+            Trouble::Away(_) => self.away.pause(),
+            _ => self.refused.pause(),
+        }
+    }
 }
 
 enum Place<T> {
@@ -245,7 +272,7 @@ impl<T: Thin> Follow<T> {
             Place::Page { mut items, then } => match (items.next(), then) {
                 (Some(object), then) => (Some(seen(object)), Place::Page { items, then }),
                 (None, Then::Done(version)) => {
-                    self.backoff.reset();
+                    self.waits = Waits::default();
                     (Some(Told::Listed), Place::Resume(version))
                 }
                 (None, Then::First) => self.page(None).await,
@@ -266,7 +293,7 @@ impl<T: Thin> Follow<T> {
             }
             Ok(Some(WatchEvent::Deleted(object))) => (Some(gone(&object)), Place::Streaming(events)),
             Ok(Some(WatchEvent::Bookmark(mark))) if mark.metadata.annotations.contains_key(INITIAL_END) => {
-                self.backoff.reset();
+                self.waits = Waits::default();
                 let version = mark.metadata.resource_version;
                 (Some(Told::Listed), Place::Watching { version, events, began: Instant::now() })
             }
@@ -275,7 +302,7 @@ impl<T: Thin> Follow<T> {
                 self.failed(At::Streaming, Trouble::of_status(&status), None)
             }
             Ok(None) => {
-                let trouble = Trouble::Other("the list broke off".to_owned());
+                let trouble = Trouble::Away("the list broke off".to_owned());
                 self.failed(At::Streaming, trouble, None)
             }
             Err(trouble) => self.failed(At::Streaming, trouble, None),
@@ -322,13 +349,13 @@ impl<T: Thin> Follow<T> {
             Ok(None) => {
                 // As it should after its time; one that ends at once must not be begun at once.
                 if began.elapsed() < LASTED {
-                    self.pause = self.backoff.pause();
+                    self.pause = self.waits.refused.pause();
                 }
                 return (None, Place::Resume(version));
             }
             Err(trouble) => return self.failed(At::Watching, trouble, Some(version)),
         };
-        self.backoff.reset();
+        self.waits = Waits::default();
         (told, Place::Watching { version, events, began })
     }
 
@@ -348,7 +375,7 @@ impl<T: Thin> Follow<T> {
         self.streams = !pages && (self.streams || !self.plain);
         self.plain |= pages && trouble == Trouble::Unsupported;
         self.path += usize::from(moved);
-        self.pause = self.backoff.pause();
+        self.pause = self.waits.after(&trouble);
         // With several paths the other one may do: only when none does, it is absent.
         let paths = T::KIND.paths().len();
         let hushed = moved && !self.path.is_multiple_of(paths);
@@ -399,7 +426,7 @@ async fn next<T>(events: &mut Events<T>) -> Result<Option<WatchEvent<T>>, Troubl
 }
 
 fn silent(span: Duration) -> Trouble {
-    Trouble::Other(format!("the API server has not answered for {span:?}"))
+    Trouble::Away(format!("the API server has not answered for {span:?}"))
 }
 
 fn seen<T: Thin>(object: T) -> Told {
@@ -462,6 +489,16 @@ mod tests {
         for (at, trouble, expected) in cases {
             assert_eq!(answer(at, trouble), expected, "{at:?} {trouble:?}");
         }
+    }
+
+    #[test]
+    fn who_comes_back_is_noticed_within_a_second_and_asked_gently() {
+        let mut waits = Waits::default();
+        let away: Vec<Duration> = (0..60).map(|_| waits.after(&Trouble::Away(String::new()))).collect();
+        assert!(away.iter().all(|wait| *wait <= AWAY), "{away:?}");
+        assert!(away[10..].iter().any(|wait| *wait > AWAY / 2), "{away:?}");
+        let refused: Vec<Duration> = (0..60).map(|_| waits.after(&Trouble::Other(String::new()))).collect();
+        assert!(refused[0] <= FIRST && refused[10..].iter().any(|wait| *wait > AWAY), "{refused:?}");
     }
 
     #[test]
