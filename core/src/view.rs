@@ -58,7 +58,7 @@ pub struct Import {
     pub internal_traffic_policy: InternalTrafficPolicy,
     /// From the oldest export.
     pub traffic_distribution: Option<String>,
-    /// Families that every exporter has.
+    /// From the oldest export that has any, in its order.
     pub ip_families: Vec<IpFamily>,
     /// The exported labels of the oldest export, as a whole.
     pub labels: BTreeMap<String, String>,

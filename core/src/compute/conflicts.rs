@@ -1,6 +1,6 @@
 //! Conflicts between the exports of one service, and how they are told (KEP-1645).
 
-use super::imports::Voice;
+use super::imports::{Voice, families};
 use crate::service::{ExportSpec, IpFamily, Port, ServiceType};
 use crate::view::{Conflict, ConflictField};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,15 +28,19 @@ fn conflict(voices: &[Voice<'_>], merged: &ExportSpec, field: ConflictField) -> 
     if disagree == 0 {
         return None;
     }
+    let winner = match field {
+        ConflictField::IpFamily => families(voices).map_or(oldest, |(cluster, _)| cluster),
+        _ => oldest,
+    };
     let ((subject, source), all) = (wording(field), voices.len());
     let value = shorten(&shown(field, merged));
     let message = format!(
-        "Conflicting {subject}. Using \"{value}\" {source} \"{oldest}\". {disagree}/{all} clusters disagree."
+        "Conflicting {subject}. Using \"{value}\" {source} \"{winner}\". {disagree}/{all} clusters disagree."
     );
     Some(Conflict { field, message })
 }
 
-/// Whether an export agrees with the oldest one in a property (for families: with what all share).
+/// Whether an export agrees with the oldest one in a property (for families: with the oldest that has any).
 fn agrees(field: ConflictField, spec: &ExportSpec, first: &ExportSpec, merged: &ExportSpec) -> bool {
     // Affinity means nothing to a headless import, so it can not be in conflict there.
     let headless = merged.service_type == ServiceType::Headless;
@@ -86,9 +90,7 @@ fn wording(field: ConflictField) -> (&'static str, &'static str) {
         ConflictField::TrafficDistribution => ("trafficDistribution", OLDEST),
         ConflictField::Labels => ("exportedLabels", OLDEST),
         ConflictField::Annotations => ("exportedAnnotations", OLDEST),
-        ConflictField::IpFamily => {
-            ("ipFamilies", "common to the service exports, in the order of the oldest one in")
-        }
+        ConflictField::IpFamily => ("ipFamilies", OLDEST),
     }
 }
 

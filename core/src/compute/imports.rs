@@ -47,7 +47,7 @@ pub fn merge(exports: &[(&ClusterName, &Export)]) -> Option<Merged> {
     let (oldest, first) = *voices.first()?;
     let spec = ExportSpec {
         ports: ports::union(voices.iter().map(|(_, spec)| spec.ports.as_slice())),
-        ip_families: common_families(&voices),
+        ip_families: families(&voices).map(|(_, families)| families.to_vec()).unwrap_or_default(),
         ..first.clone()
     };
     let conflicts = conflicts::conflicts(&voices, &spec);
@@ -55,13 +55,9 @@ pub fn merge(exports: &[(&ClusterName, &Export)]) -> Option<Merged> {
     Some(Merged { spec, oldest: oldest.clone(), clusters, conflicts })
 }
 
-/// The families that every exporter has, in the oldest's order; the oldest's own where they share none. An exporter
-/// that names none (it has no endpoint yet) has no say.
-fn common_families(voices: &[Voice<'_>]) -> Vec<IpFamily> {
-    let mut told = voices.iter().map(|(_, spec)| &spec.ip_families).filter(|families| !families.is_empty());
-    let Some(first) = told.next() else { return Vec::new() };
-    let rest: Vec<&Vec<IpFamily>> = told.collect();
-    let common: Vec<IpFamily> =
-        first.iter().copied().filter(|family| rest.iter().all(|other| other.contains(family))).collect();
-    if common.is_empty() { first.clone() } else { common }
+/// The families of the oldest export, in its order: they are what the addresses of the import are made of, and a younger
+/// export takes none of them away. One that names none (it has no endpoint yet) has no say.
+pub(super) fn families<'a>(voices: &[Voice<'a>]) -> Option<(&'a ClusterName, &'a [IpFamily])> {
+    let told = voices.iter().find(|(_, spec)| !spec.ip_families.is_empty())?;
+    Some((told.0, &told.1.ip_families))
 }

@@ -19,6 +19,7 @@ use sealane_core::identity::FederationId;
 use sealane_core::name::{ClusterName, ServiceKey};
 use sealane_core::service::{InternalTrafficPolicy, IpFamily, ServiceType};
 use sealane_core::time::{Millis, Revision};
+use sealane_core::view::Import;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -127,8 +128,8 @@ impl Planner<'_> {
             self.kept.extend(scene.objects.keys().cloned());
             return None;
         };
-        let owner = self.derived_service(outbound, seen, &derived, &standing);
-        self.slices(outbound, seen, owner, &derived.name);
+        let service = self.derived_service(outbound, seen, &derived, &standing);
+        self.slices(outbound, seen, service, &standing);
         let ready = self.unrefused(standing.draft);
         self.import_status(outbound, &key, seen, ready);
         None
@@ -170,11 +171,9 @@ impl Planner<'_> {
             return Standing { draft: ready, addresses: Vec::new(), families };
         }
         let families = self.families(&import.ip_families, derived);
+        let unsupported = self.unsupported(&import.ip_families);
         if families.is_empty() {
-            let (theirs, ours) = (show(&import.ip_families), show(&self.setting.families));
-            let message =
-                format!("the service has {theirs} addresses, and this cluster's Services have {ours}");
-            let draft = Draft::new("Ready", "False", "IPFamilyNotSupported", message);
+            let draft = unsupported.unwrap_or_else(|| Draft::new("Ready", "False", "Pending", WAITING.to_owned()));
             return Standing { draft, addresses: Vec::new(), families };
         }
         let pending = |message: String| Draft::new("Ready", "False", "Pending", message);
@@ -186,11 +185,22 @@ impl Planner<'_> {
         let in_the_way = self.learnt.foreign.iter().next();
         let draft = match (seen, &self.learnt.taken) {
             _ if in_the_way.is_some() => pending(in_the_way.map(|(k, w)| foreign(k, w)).unwrap_or_default()),
-            (Some(_), _) if addresses.len() == families.len() => ready,
+            (Some(_), _) if addresses.len() == families.len() => unsupported.unwrap_or(ready),
             (None, Some(taken)) if *taken == addresses => pending(taken_message(taken)),
             _ => pending(WAITING.to_owned()),
         };
         Standing { draft, addresses, families }
+    }
+
+    /// Why no address of this cluster can lead to a service of these families, where that is so.
+    fn unsupported(&self, of_import: &[IpFamily]) -> Option<Draft> {
+        let own = &self.setting.families;
+        if of_import.is_empty() || of_import.iter().any(|family| own.contains(family)) {
+            return None;
+        }
+        let (theirs, ours) = (show(of_import), show(own));
+        let message = format!("the service has {theirs} addresses, and this cluster's Services have {ours}");
+        Some(Draft::new("Ready", "False", "IPFamilyNotSupported", message))
     }
 
     fn ready_message(&self, outbound: &Outbound) -> String {
@@ -211,17 +221,22 @@ impl Planner<'_> {
         message
     }
 
-    /// The families of the derived Service: those of the import that this cluster has. The first one can not change, so
-    /// that of a Service that is there stays first.
+    /// The families of the derived Service: those that it has, then those of the import, as far as this cluster has them.
+    /// What the import has no more stays: whoever exports it now does not take its address away.
     fn families(&self, of_import: &[IpFamily], derived: &ObjectKey) -> Vec<IpFamily> {
         let own = &self.setting.families;
-        let mut families: Vec<IpFamily> = match of_import {
-            [] => own.first().copied().into_iter().collect(),
-            some => some.iter().copied().filter(|f| own.contains(f)).collect(),
+        let wanted = match of_import {
+            [] => own.get(..1).unwrap_or_default(),
+            some => some,
         };
         let former = self.scene.objects.get(derived).map(|s| s.addresses.clone());
-        let first = former.unwrap_or_else(|| self.former()).first().map(|a| family_of(*a));
-        families.sort_by_key(|family| Some(*family) != first);
+        let former = former.unwrap_or_else(|| self.former());
+        let mut families: Vec<IpFamily> = Vec::new();
+        for family in former.into_iter().map(family_of).chain(wanted.iter().copied()) {
+            if own.contains(&family) && !families.contains(&family) {
+                families.push(family);
+            }
+        }
         families
     }
 
@@ -273,11 +288,12 @@ impl Planner<'_> {
     }
 
     /// Keeps the slices, once what owns them is there.
-    fn slices(&mut self, outbound: &Outbound, import: &Seen, derived_uid: Option<String>, derived: &str) {
+    fn slices(&mut self, outbound: &Outbound, import: &Seen, service: Option<String>, standing: &Standing) {
+        let derived = derived::name(self.service);
         let headless = outbound.import.service_type == ServiceType::Headless;
-        let owner = match (headless, derived_uid) {
+        let owner = match (headless, service) {
             (true, _) => self.reference(Kind::Import, self.service.name.as_str(), &import.uid),
-            (false, Some(uid)) => self.reference(Kind::Service, derived, &uid),
+            (false, Some(uid)) => self.reference(Kind::Service, &derived, &uid),
             (false, None) => {
                 // Nothing is withdrawn while the Service is made anew.
                 let slices = self.scene.of(Kind::Slice).map(|(key, _)| key.clone());
@@ -285,12 +301,13 @@ impl Planner<'_> {
                 return;
             }
         };
-        let (places, _) = places(self.sources, outbound, &self.setting.cluster);
+        let (mut places, _) = places(self.sources, outbound, &self.setting.cluster);
+        places.retain(|place| serves(&outbound.import, &standing.families, place.address));
         self.wanted.extend(places.iter().map(|place| place.address));
         let scene = self.scene;
         // Who has a newer view decides which slices there are, too.
         let newer = scene.of(Kind::Slice).any(|(_, seen)| self.ahead(seen));
-        for slice in slices(outbound, &places, derived) {
+        for slice in slices(outbound, &places, &derived) {
             let key = self.key(Kind::Slice, &slice.name);
             if self.learnt.foreign.contains_key(&key) || (newer && !scene.objects.contains_key(&key)) {
                 continue;
@@ -445,6 +462,14 @@ fn refused(key: &ObjectKey, why: &str) -> String {
 fn taken_message(taken: &[IpAddr]) -> String {
     let taken: Vec<String> = taken.iter().map(ToString::to_string).collect();
     format!("the address {} is another Service's now; clients get a new one", taken.join(", "))
+}
+
+/// Whether an endpoint is behind an import. An address leads to endpoints of its own family alone, and where the import has
+/// no address of a family nobody is promised its endpoints; a headless import has no address.
+fn serves(import: &Import, families: &[IpFamily], address: IpAddr) -> bool {
+    let family = family_of(address);
+    let headless = import.service_type == ServiceType::Headless;
+    headless || import.ip_families.contains(&family) || families.contains(&family)
 }
 
 fn show(families: &[IpFamily]) -> String {

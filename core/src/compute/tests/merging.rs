@@ -96,11 +96,7 @@ fn every_property_has_its_conflict() {
         for pair in [[plain.clone(), other.clone()], [other.clone(), plain.clone()]] {
             let (winner, conflicts) = merged(&pair);
             assert_eq!(conflicts.iter().map(|c| c.field).collect::<Vec<_>>(), [field]);
-            if field == ConflictField::IpFamily {
-                assert_eq!(winner.ip_families, [IpFamily::V4]);
-            } else {
-                assert_eq!(winner, pair[0], "{field:?}");
-            }
+            assert_eq!(winner, pair[0], "{field:?}");
         }
     }
 }
@@ -116,12 +112,14 @@ fn affinity_is_nothing_to_a_headless_import() {
 }
 
 #[test]
-fn families_are_those_that_every_exporter_has() {
+fn families_are_those_of_the_oldest_export_that_has_any() {
     let with = |families: &[IpFamily]| ExportSpec { ip_families: families.to_vec(), ..spec(vec![]) };
     let (v4, v6) = (IpFamily::V4, IpFamily::V6);
-    let table: [FamilyCase<'_>; 5] = [
+    let table: [FamilyCase<'_>; 7] = [
         (&[&[v4, v6], &[v6, v4]], &[v4, v6], false),
-        (&[&[v4, v6], &[v6]], &[v6], true),
+        (&[&[v4, v6], &[v6]], &[v4, v6], true),
+        (&[&[v6, v4], &[v4]], &[v6, v4], true),
+        (&[&[v4], &[v4, v6]], &[v4], true),
         (&[&[v4], &[v6]], &[v4], true),
         (&[&[v4, v6], &[]], &[v4, v6], false),
         (&[&[], &[v6]], &[v6], false),
@@ -134,6 +132,14 @@ fn families_are_those_that_every_exporter_has() {
             "{families:?}"
         );
     }
+}
+
+#[test]
+fn a_conflict_of_families_names_the_export_whose_families_are_used() {
+    let with = |families: &[IpFamily]| ExportSpec { ip_families: families.to_vec(), ..spec(vec![]) };
+    let (_, conflicts) = merged(&[with(&[]), with(&[IpFamily::V6, IpFamily::V4]), with(&[IpFamily::V4])]);
+    let message = "Conflicting ipFamilies. Using \"IPv6,IPv4\" from oldest service export in \"c2\". 1/3 clusters disagree.";
+    assert_eq!(conflicts, [Conflict { field: ConflictField::IpFamily, message: message.to_owned() }]);
 }
 
 #[test]

@@ -360,31 +360,87 @@ fn a_service_keeps_its_address_and_says_so_before_it_gets_another() {
 }
 
 #[test]
-fn families_are_those_that_both_sides_have() {
+fn an_address_that_an_import_has_is_never_taken_away() {
     let mut api = Api::default();
     let dual = Setting { families: vec![V4, V6], ..setting() };
-    let both = sources(|web| web.ip_families = vec![V6, V4]);
-    settle(&mut api, &both, &dual, &mut Learnt::default());
+    let of = |families: &[IpFamily]| {
+        let families = families.to_vec();
+        sources(move |web| web.ip_families = families)
+    };
     let import = key(Kind::Import, "web");
     let spec = |api: &Api| {
         (api.objects[&import]["spec"]["ips"].clone(), api.objects[&import]["spec"]["ipFamilies"].clone())
     };
-    assert_eq!(spec(&api), (json!(["fd00::1", "10.96.0.2"]), json!(["IPv6", "IPv4"])));
-    settle(&mut api, &sources(|_| {}), &dual, &mut Learnt::default());
-    assert_eq!(spec(&api), (json!(["10.96.0.3"]), json!(["IPv4"])), "the first family went: it is made anew");
-    settle(&mut api, &both, &dual, &mut Learnt::default());
-    assert_eq!(
-        spec(&api),
-        (json!(["10.96.0.3", "fd00::4"]), json!(["IPv4", "IPv6"])),
-        "the first one stays first"
-    );
+    let derived = key(Kind::Service, &derived::name(&name("shop/web")));
+    settle(&mut api, &of(&[V6]), &dual, &mut Learnt::default());
+    assert_eq!(spec(&api), (json!(["fd00::1"]), json!(["IPv6"])));
+    let uid = api.objects[&derived]["metadata"]["uid"].clone();
+    // What the oldest export has comes and goes; what is there stays, in its order.
+    let both = (json!(["fd00::1", "10.96.0.2"]), json!(["IPv6", "IPv4"]));
+    let steps: [&[IpFamily]; 5] = [&[V4, V6], &[V6, V4], &[V6], &[V4], &[]];
+    for families in steps {
+        settle(&mut api, &of(families), &dual, &mut Learnt::default());
+        assert_eq!(spec(&api), both, "{families:?}");
+    }
+    assert_eq!(api.objects[&derived]["metadata"]["uid"], uid, "it was not made anew");
+    api.objects.remove(&derived);
+    settle(&mut api, &of(&[V4]), &dual, &mut Learnt::default());
+    assert_eq!(spec(&api), both, "nor are the addresses others once it was removed");
 
+    let ready = |api: &Api| {
+        let ready = api.objects[&import]["status"]["conditions"][0].clone();
+        [ready["status"].clone(), ready["reason"].clone()]
+    };
+    let mut api = Api::default();
+    settle(&mut api, &of(&[V4]), &setting(), &mut Learnt::default());
+    assert_eq!(ready(&api), [json!("True"), json!("Ready")]);
+    let steps = settle(&mut api, &of(&[V6]), &setting(), &mut Learnt::default());
+    assert!(steps.contains(&"tell IPFamilyNotSupported".to_owned()), "{steps:?}");
+    assert_eq!(ready(&api), [json!("False"), json!("IPFamilyNotSupported")]);
+    assert_eq!(spec(&api), (json!(["10.96.0.1"]), json!(["IPv4"])), "it stays though it leads nowhere now");
+    settle(&mut api, &of(&[V6, V4]), &setting(), &mut Learnt::default());
+    assert_eq!(ready(&api), [json!("True"), json!("Ready")]);
+    assert_eq!(spec(&api), (json!(["10.96.0.1"]), json!(["IPv4"])));
+}
+
+#[test]
+fn an_import_without_a_family_of_this_cluster_has_no_address() {
+    let mut api = Api::default();
     let steps =
         settle(&mut api, &sources(|web| web.ip_families = vec![V6]), &setting(), &mut Learnt::default());
-    assert!(steps.contains(&"tell IPFamilyNotSupported".to_owned()), "{steps:?}");
-    let ready = api.objects[&import]["status"]["conditions"][0].clone();
-    assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("IPFamilyNotSupported")));
-    assert!(!api.objects.keys().any(|key| key.kind == Kind::Service));
+    assert_eq!(
+        steps,
+        ["make ServiceImport", "apply ServiceImport status", "tell IPFamilyNotSupported"],
+        "and nothing beside it"
+    );
+    let ready = &api.objects[&key(Kind::Import, "web")]["status"]["conditions"][0];
+    let message = "the service has IPv6 addresses, and this cluster's Services have IPv4";
+    assert_eq!((&ready["status"], &ready["message"]), (&json!("False"), &json!(message)));
+}
+
+#[test]
+fn endpoints_of_a_family_that_the_import_has_not_are_left_out() {
+    let both = || vec![at("west", "10.2.0.1", &[("http", 8080)]), at("west", "fd00:2::1", &[("http", 8080)])];
+    let of = |families: &[IpFamily], kind: ServiceType| {
+        let families = families.to_vec();
+        sources(move |web| {
+            (web.ip_families, web.candidates, web.service_type) = (families, both(), kind);
+        })
+    };
+    let of_address = |api: &Api| served(api).iter().map(|s| s.replace(" http=8080", "")).collect::<Vec<_>>();
+    let own = ServiceType::ClusterSetIp;
+    let mut api = Api::default();
+    settle(&mut api, &of(&[V4], own), &setting(), &mut Learnt::default());
+    assert_eq!(of_address(&api), ["west 10.2.0.1 chosen"]);
+    settle(&mut api, &of(&[V4, V6], own), &setting(), &mut Learnt::default());
+    assert_eq!(
+        of_address(&api),
+        ["west 10.2.0.1 chosen", "west fd00:2::1 chosen"],
+        "the import's, though this cluster gives it no such address"
+    );
+    let mut api = Api::default();
+    settle(&mut api, &of(&[V4], ServiceType::Headless), &setting(), &mut Learnt::default());
+    assert_eq!(of_address(&api), ["west 10.2.0.1 known", "west fd00:2::1 known"], "each by its own address");
 }
 
 /// The service is exported here, too, with a pod at 10.1.0.1 while it is ready.
