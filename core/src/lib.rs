@@ -13,6 +13,7 @@ pub mod identity;
 pub mod incremental;
 pub mod liveness;
 pub mod name;
+pub mod reach;
 pub mod report;
 pub mod service;
 pub mod sni;

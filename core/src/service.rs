@@ -51,6 +51,16 @@ pub struct Port {
     pub app_protocol: Option<String>,
 }
 
+impl fmt::Display for Port {
+    /// As people name it: `http 80/TCP`, without a name `80/TCP`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.name.as_str().is_empty() {
+            write!(f, "{} ", self.name)?;
+        }
+        write!(f, "{}/{}", self.port, self.protocol)
+    }
+}
+
 /// The type of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServiceType {

@@ -6,6 +6,7 @@ use crate::command::Refusal;
 use crate::endpoint::{Gateway, GatewayAddress, Locality};
 use crate::identity::{ClusterId, SpiffeId};
 use crate::name::{ClusterName, EndpointId, Hostname, NetworkName, PortName, ServiceKey, TrustDomain};
+use crate::reach::Unreached;
 use crate::service::{InternalTrafficPolicy, IpFamily, Port, ServiceType, SessionAffinity};
 use crate::trust::Bundle;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,8 @@ pub struct Import {
     pub clusters: BTreeSet<ClusterName>,
     /// Where connections may go, best tier first, in a stable order.
     pub candidates: Vec<Candidate>,
+    /// The exporters that have ready endpoints of which none is among the candidates, though their cluster is not withdrawn.
+    pub unreached: BTreeMap<ClusterName, Unreached>,
 }
 
 /// The tier of a candidate: connections go to the lowest tier that has a working candidate.

@@ -11,6 +11,7 @@ use sealane_core::command::{
 use sealane_core::endpoint::{Endpoint, Gateway, GatewayAddress, GatewayHost, Locality};
 use sealane_core::identity::{ClusterId, FederationId, InstanceId, Principal, ServerId, SessionId, SpiffeId};
 use sealane_core::name::{NameError, ServiceKey};
+use sealane_core::reach::Unreached;
 use sealane_core::service::{
     Export, ExportSpec, InternalTrafficPolicy, Invalid, IpFamily, Port, Protocol, ServiceType,
     SessionAffinity,
@@ -570,8 +571,10 @@ fn candidate() -> impl Strategy<Value = Candidate> {
 
 /// An import.
 pub fn import() -> impl Strategy<Value = Import> {
-    (service(), export_spec(), btree_set(label(), 0..3), vec(candidate(), 0..3)).prop_map(
-        |(service, spec, clusters, candidates)| Import {
+    let whys = select(vec![Unreached::NoGateway, Unreached::NoPort]);
+    let unreached = btree_map(label(), whys, 0..3);
+    (service(), export_spec(), btree_set(label(), 0..3), vec(candidate(), 0..3), unreached).prop_map(
+        |(service, spec, clusters, candidates, unreached)| Import {
             service,
             service_type: spec.service_type,
             ports: spec.ports,
@@ -584,6 +587,7 @@ pub fn import() -> impl Strategy<Value = Import> {
             annotations: spec.annotations,
             clusters,
             candidates,
+            unreached,
         },
     )
 }

@@ -73,6 +73,7 @@ pub(crate) fn import(service: &str, candidates: Vec<Candidate>) -> Arc<Import> {
         annotations: BTreeMap::new(),
         clusters: candidates.iter().map(|c| c.cluster.clone()).collect(),
         candidates,
+        unreached: BTreeMap::new(),
     })
 }
 

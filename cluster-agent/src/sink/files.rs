@@ -17,6 +17,7 @@ use crate::desired::{
     slices,
 };
 use sealane_core::name::ServiceKey;
+use sealane_core::reach::{OutOfReach, out_of_reach};
 use sealane_core::service::{IpFamily, ServiceType};
 use sealane_core::time::Millis;
 use serde::Serialize;
@@ -184,6 +185,9 @@ fn ready(outbound: &Outbound) -> Draft {
     if import.service_type == ServiceType::ClusterSetIp && outbound.addresses.is_empty() {
         let message = "no address is left in this cluster's --address-range".to_owned();
         return Draft::new("Ready", "False", "Pending", message);
+    }
+    if let Some(OutOfReach { reason, message }) = out_of_reach(import) {
+        return Draft::new("Ready", "False", &reason, message);
     }
     let (candidates, clusters) = (import.candidates.len(), import.clusters.len());
     let message = format!("{candidates} places to go to from {clusters} clusters");

@@ -103,11 +103,7 @@ fn family_set(families: &[IpFamily]) -> BTreeSet<IpFamily> {
 }
 
 fn show_ports(ports: &[Port]) -> String {
-    let show = |port: &Port| match port.name.as_str() {
-        "" => format!("{}/{}", port.port, port.protocol),
-        name => format!("{name} {}/{}", port.port, port.protocol),
-    };
-    ports.iter().map(show).collect::<Vec<_>>().join(", ")
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn show_timeout(spec: &ExportSpec) -> String {

@@ -82,6 +82,11 @@ fn judge<'a>(exporter: &Exporter<'a>, outcome: impl Fn(Place<'a>) -> Outcome) ->
 }
 
 impl Weighed<'_> {
+    /// The cluster that has it.
+    pub(super) fn cluster(&self) -> &ClusterName {
+        &self.exporter.name
+    }
+
     /// The decision, as a report words it.
     pub(super) fn decision(self) -> Decision {
         let default = &self.exporter.locality;

@@ -4,10 +4,12 @@ use super::relation::{Uncounted, counts, wants};
 use super::{Computation, imports, places};
 use crate::endpoint::Locality;
 use crate::liveness;
-use crate::name::ServiceKey;
-use crate::report::{ExportReport, NotImported, Outcome, ServiceReport};
+use crate::name::{ClusterName, ServiceKey};
+use crate::reach::Unreached;
+use crate::report::{ExportReport, NotImported, Outcome, Rejection, ServiceReport};
 use crate::state::{Cluster, Shard};
 use crate::view::{Candidate, Import};
+use std::collections::BTreeMap;
 
 /// One exporter of the service.
 pub(super) struct Exporter<'a> {
@@ -35,6 +37,7 @@ pub(super) fn import(
     }
     let weighed = weigh(computation, importer, service);
     let merged = weighed.merged.filter(|_| weighed.not_imported.is_none())?;
+    let unreached = unreached(&weighed.places);
     let candidates = chosen(weighed.places);
     let spec = merged.spec;
     Some(Import {
@@ -50,7 +53,27 @@ pub(super) fn import(
         annotations: spec.annotations,
         clusters: merged.clusters,
         candidates,
+        unreached,
     })
+}
+
+/// The exporters of which nothing is chosen, because a gateway or a port is missing.
+fn unreached(places: &[places::Weighed<'_>]) -> BTreeMap<ClusterName, Unreached> {
+    let mut unreached: BTreeMap<ClusterName, Unreached> = BTreeMap::new();
+    for place in places {
+        let why = match place.outcome {
+            Outcome::Rejected(Rejection::NoGateway) => Unreached::NoGateway,
+            Outcome::Rejected(Rejection::NoPort) => Unreached::NoPort,
+            _ => continue,
+        };
+        // The one with the right port lacks the gateway alone.
+        unreached.entry(place.cluster().clone()).and_modify(|known| *known = why.min(*known)).or_insert(why);
+    }
+    if !unreached.is_empty() {
+        let chosen = places.iter().filter(|place| matches!(place.outcome, Outcome::Chosen(_)));
+        chosen.for_each(|place| drop(unreached.remove(place.cluster())));
+    }
+    unreached
 }
 
 fn chosen(places: Vec<places::Weighed<'_>>) -> Vec<Candidate> {

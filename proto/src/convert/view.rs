@@ -9,7 +9,8 @@ use super::service::families;
 use super::{Invalid, Wire, WireEnum, wire_enum};
 use crate::types::v1 as wire;
 use sealane_core::identity::ClusterId;
-use sealane_core::name::EndpointId;
+use sealane_core::name::{ClusterName, EndpointId};
+use sealane_core::reach::Unreached;
 use sealane_core::service::{InternalTrafficPolicy, ServiceType, SessionAffinity};
 use sealane_core::view::{
     Candidate, Conflict, ConflictField, ExportStatus, Import, Path, Peer, Standing, Tier, ViewItem, ViewKey,
@@ -17,6 +18,7 @@ use sealane_core::view::{
 use std::sync::Arc;
 
 wire_enum!(Tier, wire::Tier, [Local, Remote, Avoided]);
+wire_enum!(Unreached, wire::Unreached, [NoGateway, NoPort]);
 wire_enum!(Standing, wire::Standing, [Live, Suspect, Withdrawn]);
 wire_enum!(
     ConflictField,
@@ -97,6 +99,7 @@ impl Wire for Import {
             annotations: self.annotations.clone(),
             clusters: texts(&self.clusters),
             candidates: to_list(&self.candidates),
+            unreached: self.unreached.iter().map(to_unreached).collect(),
         }
     }
 
@@ -117,8 +120,17 @@ impl Wire for Import {
             annotations: m.annotations,
             clusters: names(&m.clusters, "clusters")?,
             candidates: list(m.candidates, "candidates")?,
+            unreached: map(m.unreached.iter().map(unreached), "unreached")?,
         })
     }
+}
+
+fn to_unreached((cluster, why): (&ClusterName, &Unreached)) -> wire::UnreachedCluster {
+    wire::UnreachedCluster { cluster: cluster.to_string(), why: why.to_number() }
+}
+
+fn unreached(m: &wire::UnreachedCluster) -> Result<(ClusterName, Unreached), Invalid> {
+    Ok((name(&m.cluster, "cluster")?, Unreached::from_number(m.why, "why")?))
 }
 
 impl Wire for Candidate {

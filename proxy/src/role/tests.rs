@@ -261,6 +261,7 @@ pub(crate) fn outbound(candidates: Vec<Candidate>) -> Item {
         annotations: BTreeMap::new(),
         clusters: candidates.iter().map(|c| c.cluster.clone()).collect(),
         candidates,
+        unreached: BTreeMap::new(),
     };
     Item::Outbound(OutboundItem { import, addresses: Vec::new() })
 }

@@ -182,6 +182,7 @@ fn import(name: &str, addresses: &[&str]) -> Import {
         annotations: BTreeMap::from([("note".to_owned(), "b".to_owned())]),
         clusters: BTreeSet::from(["west".parse().unwrap()]),
         candidates: addresses.iter().map(place).collect(),
+        unreached: BTreeMap::new(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::desired::{
 };
 use sealane_core::identity::FederationId;
 use sealane_core::name::{ClusterName, ServiceKey};
+use sealane_core::reach::{OutOfReach, out_of_reach};
 use sealane_core::service::{InternalTrafficPolicy, IpFamily, ServiceType};
 use sealane_core::time::{Millis, Revision};
 use sealane_core::view::Import;
@@ -165,7 +166,7 @@ impl Planner<'_> {
     /// The addresses of the import and whether it is ready.
     fn standing(&self, outbound: &Outbound, derived: &ObjectKey) -> Standing {
         let import = &outbound.import;
-        let ready = Draft::new("Ready", "True", "Ready", self.ready_message(outbound));
+        let ready = self.ready(outbound);
         if import.service_type == ServiceType::Headless {
             let families = import.ip_families.clone();
             return Standing { draft: ready, addresses: Vec::new(), families };
@@ -201,6 +202,15 @@ impl Planner<'_> {
         let (theirs, ours) = (show(of_import), show(own));
         let message = format!("the service has {theirs} addresses, and this cluster's Services have {ours}");
         Some(Draft::new("Ready", "False", "IPFamilyNotSupported", message))
+    }
+
+    /// Whether an import that has its addresses is ready: it is while no endpoint is, too, but not where none of those
+    /// that are can be reached.
+    fn ready(&self, outbound: &Outbound) -> Draft {
+        match out_of_reach(&outbound.import) {
+            Some(OutOfReach { reason, message }) => Draft::new("Ready", "False", &reason, shorten(message)),
+            None => Draft::new("Ready", "True", "Ready", self.ready_message(outbound)),
+        }
     }
 
     fn ready_message(&self, outbound: &Outbound) -> String {

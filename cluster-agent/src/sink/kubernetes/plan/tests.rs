@@ -9,6 +9,7 @@ use crate::sink::kubernetes::slices::KUBE_PROXY;
 use api::Api;
 use sealane_core::command::{Refusal, RefusalCode};
 use sealane_core::endpoint::Locality;
+use sealane_core::reach::Unreached;
 use sealane_core::service::{Port, SessionAffinity};
 use sealane_core::view::{Candidate, Conflict, ConflictField, ExportStatus, Import, Path, Tier, ViewItem};
 use std::sync::Arc;
@@ -441,6 +442,33 @@ fn endpoints_of_a_family_that_the_import_has_not_are_left_out() {
     let mut api = Api::default();
     settle(&mut api, &of(&[V4], ServiceType::Headless), &setting(), &mut Learnt::default());
     assert_eq!(of_address(&api), ["west 10.2.0.1 known", "west fd00:2::1 known"], "each by its own address");
+}
+
+#[test]
+fn an_import_that_leads_nowhere_is_not_ready_and_says_the_way_out() {
+    let unreached = |web: &mut Import| {
+        web.unreached = [(name("west"), Unreached::NoGateway)].into();
+    };
+    let mut api = Api::default();
+    let nowhere = sources(|web| {
+        web.candidates = Vec::new();
+        unreached(web);
+    });
+    let steps = settle(&mut api, &nowhere, &setting(), &mut Learnt::default());
+    assert!(steps.contains(&"tell NoGateway".to_owned()), "{steps:?}");
+    let import = key(Kind::Import, "web");
+    let ready = |api: &Api| api.objects[&import]["status"]["conditions"][0].clone();
+    let message = out_of_reach(nowhere.import(&name("shop/web")).map(|o| &*o.import).unwrap()).unwrap().message;
+    let found = ready(&api);
+    assert_eq!(
+        [&found["status"], &found["reason"], &found["message"]],
+        [&json!("False"), &json!("NoGateway"), &json!(message)]
+    );
+    assert_eq!(api.objects[&import]["spec"]["ips"], json!(["10.96.0.1"]), "it has its address all the same");
+    settle(&mut api, &sources(unreached), &setting(), &mut Learnt::default());
+    assert_eq!(ready(&api)["status"], json!("True"), "one endpoint is reached");
+    settle(&mut api, &sources(|web| web.candidates = Vec::new()), &setting(), &mut Learnt::default());
+    assert_eq!(ready(&api)["status"], json!("True"), "no endpoint is ready anywhere: that is no fault");
 }
 
 /// The service is exported here, too, with a pod at 10.1.0.1 while it is ready.
