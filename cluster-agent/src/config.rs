@@ -16,7 +16,7 @@ use crate::view::Held;
 use imbl::OrdMap;
 use sealane_core::endpoint::GatewayAddress;
 use sealane_core::name::{ClusterName, EndpointId, PortName, ServiceKey, TrustDomain};
-use sealane_core::service::ServiceType;
+use sealane_core::service::{IpFamily, ServiceType};
 use sealane_core::state::LaneVerdict;
 use sealane_core::time::Revision;
 use sealane_core::trust::Bundle;
@@ -32,6 +32,39 @@ pub struct Outbound {
     pub import: Arc<Import>,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,
+    /// The families of which it may yet be given one, while it has none.
+    pub awaited: Vec<IpFamily>,
+}
+
+/// The addresses of an import.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// As it has them now.
+    pub addresses: Vec<IpAddr>,
+    /// Whether these are all: where there are none, that none will come.
+    pub settled: bool,
+}
+
+impl Given {
+    /// These, and where there are none they are yet to come.
+    #[must_use]
+    pub fn so_far(addresses: Vec<IpAddr>) -> Self {
+        let settled = !addresses.is_empty();
+        Given { addresses, settled }
+    }
+}
+
+impl Outbound {
+    /// An import with what it was given.
+    #[must_use]
+    pub fn of(import: Arc<Import>, given: Given) -> Self {
+        let awaited = match (given.settled, import.ip_families.as_slice()) {
+            (true, _) => Vec::new(),
+            (false, []) => vec![IpFamily::V4, IpFamily::V6],
+            (false, families) => families.to_vec(),
+        };
+        Outbound { import, addresses: given.addresses, awaited }
+    }
 }
 
 /// A service of this cluster that proxies admit connections for.
@@ -172,7 +205,7 @@ impl Common {
         &self,
         inputs: &Inputs<'_>,
         changed: &Changed,
-        addresses_of: impl Fn(&ServiceKey) -> Vec<IpAddr>,
+        given: impl Fn(&ServiceKey) -> Given,
     ) -> Option<Common> {
         let Inputs { own, held, catalog, verdicts } = *inputs;
         let mut next = Common {
@@ -184,9 +217,9 @@ impl Common {
         };
         let mut differs = self.revision != held.revision || !Arc::ptr_eq(&self.catalog, catalog);
         for service in &changed.outbound {
-            let made = held.import(service).map(|import| Outbound {
-                import: at_home(&avoid(import, verdicts), own, catalog.shards.get(service)),
-                addresses: addresses_of(service),
+            let made = held.import(service).map(|import| {
+                let import = at_home(&avoid(import, verdicts), own, catalog.shards.get(service));
+                Outbound::of(import, given(service))
             });
             differs |= map::set(&mut next.outbound, service, made);
         }

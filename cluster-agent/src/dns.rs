@@ -3,9 +3,10 @@
 //! [`Zone`] is what the names answer: a pure value, made from what the agent knows and following its changes. Around
 //! it, [`respond`] turns a packet into a packet, and [`serve`] moves packets.
 //!
-//! Law: what is not known to be absent is never said to be absent. Before a view is known, and for the address of an
-//! import that was given none yet, the answer is SERVFAIL, which resolvers take elsewhere and do not keep; what is not
-//! of this zone is REFUSED. Nothing that a stranger sends makes the server hold more than the bounds in [`server`] say.
+//! Law: what is not known to be absent is never said to be absent, and what is known to be absent is said to be. Before a
+//! view is known, and for the address of an import that was given none yet, the answer is SERVFAIL, which resolvers take
+//! elsewhere and do not keep; for a family that the import will never have an address of it is that there is none. What is
+//! not of this zone is REFUSED. Nothing that a stranger sends makes the server hold more than the bounds in [`server`] say.
 
 mod answer;
 mod entry;

@@ -1,12 +1,11 @@
 //! Who gives imports their addresses: this agent from a range of its own, or the cluster's API server.
 
 use crate::addresses::{AddressError, Addresses};
-use crate::config::Changed;
+use crate::config::{Changed, Given};
 use crate::map;
 use crate::sink::kubernetes::ImportAddresses;
 use crate::view::Held;
 use sealane_core::name::ServiceKey;
-use std::net::IpAddr;
 use tokio::sync::watch;
 
 /// Where the addresses of imports come from.
@@ -37,10 +36,10 @@ impl Addressing {
     }
 
     /// The addresses of an import.
-    pub(super) fn of(&self, service: &ServiceKey) -> Vec<IpAddr> {
+    pub(super) fn of(&self, service: &ServiceKey) -> Given {
         match self {
-            Addressing::Own(addresses) => addresses.of(service).into_iter().collect(),
-            Addressing::Cluster(_, last) => last.get(service).map(|a| a.to_vec()).unwrap_or_default(),
+            Addressing::Own(addresses) => Given::so_far(addresses.of(service).into_iter().collect()),
+            Addressing::Cluster(_, last) => last.get(service).map(|g| Given::clone(g)).unwrap_or_default(),
         }
     }
 

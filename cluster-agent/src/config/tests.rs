@@ -183,7 +183,7 @@ impl World {
         let inputs = Inputs { own: &own, held, catalog, verdicts: &verdicts };
         let mut changed = Changed::since(before, &inputs);
         changed.readdressed(addresses.follow(changed.addressed(held)).unwrap());
-        let of = |service: &ServiceKey| addresses.of(service).into_iter().collect();
+        let of = |service: &ServiceKey| Given::so_far(addresses.of(service).into_iter().collect());
         let next = before.next(&inputs, &changed, of).unwrap_or_else(|| before.clone());
         let all = Changed::since(&Common::default(), &inputs);
         let anew = Common::default().next(&inputs, &all, of).unwrap_or_default();

@@ -10,7 +10,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use sealane_core::name::{Namespace, ServiceKey, ServiceName};
-use sealane_core::service::Protocol;
+use sealane_core::service::{IpFamily, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -163,7 +163,7 @@ impl Zone {
         match (node, kind) {
             (Node::Apex, RecordType::NS) => both(within(&["dns", "ns"]), self.nameservers()),
             (Node::Service(key, entry) | Node::Port(key, entry, _), RecordType::SRV) => match &entry.places {
-                Places::ClusterSet(own) => both(name_of(key, None), own),
+                Places::ClusterSet { own, .. } => both(name_of(key, None), own),
                 Places::Headless(instances) => {
                     chosen(instances).flat_map(|i| both(name_of(key, Some(i)), &i.addresses)).collect()
                 }
@@ -178,10 +178,17 @@ impl Zone {
     }
 }
 
-/// Whether the answer is an address that was not given yet.
+/// Whether the answer is an address that was not given yet. Of a family that will never come there is none, and that is an
+/// answer: without it whoever asks for both families could go on with neither.
 fn is_awaited(node: &Node<'_>, kind: RecordType) -> bool {
-    let Node::Service(_, Entry { places: Places::ClusterSet(own), .. }) = node else { return false };
-    own.is_empty() && matches!(kind, RecordType::A | RecordType::AAAA)
+    let Node::Service(_, Entry { places: Places::ClusterSet { awaited, .. }, .. }) = node else {
+        return false;
+    };
+    match kind {
+        RecordType::A => awaited.contains(&IpFamily::V4),
+        RecordType::AAAA => awaited.contains(&IpFamily::V6),
+        _ => false,
+    }
 }
 
 /// What is at the name of a service and below.
@@ -192,7 +199,7 @@ fn below_service<'a>(key: &'a ServiceKey, entry: &'a Entry, rest: &[&str]) -> Op
             let ports = entry.ports.iter().any(|port| protocol(port.protocol) == *one);
             let instances = match &entry.places {
                 Places::Headless(instances) => instances.iter().any(|i| i.cluster.as_str() == *one),
-                Places::ClusterSet(_) => false,
+                Places::ClusterSet { .. } => false,
             };
             (ports || instances).then_some(Node::Between)
         }
@@ -214,7 +221,7 @@ fn below_service<'a>(key: &'a ServiceKey, entry: &'a Entry, rest: &[&str]) -> Op
 fn of_service(key: &ServiceKey, entry: &Entry, kind: RecordType) -> Vec<RData> {
     match (kind, &entry.places) {
         (RecordType::SRV, _) => targets(key, entry, &entry.ports.iter().collect::<Vec<_>>()),
-        (_, Places::ClusterSet(own)) => addresses(own, kind),
+        (_, Places::ClusterSet { own, .. }) => addresses(own, kind),
         (_, Places::Headless(instances)) => {
             let all: Vec<IpAddr> = chosen(instances).flat_map(|i| i.addresses.iter().copied()).collect();
             addresses(&all, kind)
@@ -228,7 +235,7 @@ fn targets(key: &ServiceKey, entry: &Entry, ports: &[&NamedPort]) -> Vec<RData> 
         numbers.into_iter().map(|port| RData::SRV(SRV::new(0, 100, port, target.clone()))).collect()
     };
     match &entry.places {
-        Places::ClusterSet(_) => record(&name_of(key, None), ports.iter().map(|p| p.port).collect()),
+        Places::ClusterSet { .. } => record(&name_of(key, None), ports.iter().map(|p| p.port).collect()),
         Places::Headless(instances) => chosen(instances)
             .flat_map(|instance| {
                 let numbers = ports.iter().filter_map(|p| instance.ports.get(&p.name).copied());

@@ -4,7 +4,7 @@
 
 use crate::config::Outbound;
 use sealane_core::name::{ClusterName, Hostname, PortName};
-use sealane_core::service::{Protocol, ServiceType};
+use sealane_core::service::{IpFamily, Protocol, ServiceType};
 use sealane_core::view::{Import, Path};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,7 +33,12 @@ pub struct NamedPort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Places {
     /// To the import's own addresses; none while it was given none.
-    ClusterSet(Vec<IpAddr>),
+    ClusterSet {
+        /// These.
+        own: Vec<IpAddr>,
+        /// The families of which one may yet come.
+        awaited: Vec<IpFamily>,
+    },
     /// To each ready endpoint, in the order of cluster and host; never empty, because a headless service without ready
     /// endpoints has no name.
     Headless(Vec<Instance>),
@@ -58,7 +63,9 @@ impl Entry {
     pub fn of(outbound: &Outbound) -> Option<Entry> {
         let import = &outbound.import;
         let places = match import.service_type {
-            ServiceType::ClusterSetIp => Places::ClusterSet(outbound.addresses.clone()),
+            ServiceType::ClusterSetIp => {
+                Places::ClusterSet { own: outbound.addresses.clone(), awaited: outbound.awaited.clone() }
+            }
             ServiceType::Headless => Places::Headless(Some(instances(import)).filter(|i| !i.is_empty())?),
         };
         let named = import.ports.iter().filter(|port| !port.name.as_str().is_empty());

@@ -5,13 +5,13 @@ mod packets;
 
 use super::*;
 use crate::catalog::{Catalog, endpoint_id};
-use crate::config::Outbound;
 use crate::config::tests::{import, name};
+use crate::config::{Given, Outbound};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use sealane_core::endpoint::{GatewayAddress, GatewayHost, Locality};
 use sealane_core::name::ServiceKey;
-use sealane_core::service::{Port, Protocol, ServiceType};
+use sealane_core::service::{IpFamily, Port, Protocol, ServiceType};
 use sealane_core::time::Revision;
 use sealane_core::view::{Candidate, Import, Path, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ pub(super) fn outbound(
 ) -> (ServiceKey, Arc<Outbound>) {
     let import = Import { service_type: kind, ports, ..Import::clone(&import(service, candidates)) };
     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    (name(service), Arc::new(Outbound { import: Arc::new(import), addresses }))
+    (name(service), Arc::new(Outbound::of(Arc::new(import), Given::so_far(addresses))))
 }
 
 pub(super) fn common(namespaces: &[&str], outbound: Vec<(ServiceKey, Arc<Outbound>)>) -> Arc<Common> {
@@ -312,6 +312,25 @@ fn an_address_that_is_not_given_yet_is_not_said_to_be_none() {
         nothing("NoError"),
         "it has the other family"
     );
+}
+
+#[test]
+fn a_family_that_never_comes_is_said_to_be_none() {
+    let of = |families: &[IpFamily], given: Given| {
+        let import = Import { ip_families: families.to_vec(), ..Import::clone(&import("shop/web", vec![])) };
+        let zone = zone(vec![(name("shop/web"), Arc::new(Outbound::of(Arc::new(import), given)))]);
+        ["A", "AAAA"].map(|kind| ask(&zone, &format!("web.shop.svc.clusterset.local {kind}")))
+    };
+    let (v4, v6) = (IpFamily::V4, IpFamily::V6);
+    let (unknown, none) = (|| "ServFail".to_owned(), || nothing("NoError"));
+    assert_eq!(of(&[], Given::default()), [unknown(), unknown()], "nothing is known");
+    assert_eq!(of(&[v6], Given::default()), [none(), unknown()]);
+    assert_eq!(of(&[v4, v6], Given::default()), [unknown(), unknown()]);
+    let never = Given { addresses: vec![], settled: true };
+    assert_eq!(of(&[v6], never), [none(), none()], "this cluster has no such addresses");
+    let given = Given::so_far(vec!["10.96.0.7".parse().unwrap()]);
+    let one = "NoError\nan web.shop.svc.clusterset.local. A 10.96.0.7".to_owned();
+    assert_eq!(of(&[v4, v6], given), [one, none()]);
 }
 
 #[test]

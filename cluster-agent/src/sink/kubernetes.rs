@@ -24,7 +24,7 @@ mod watch;
 mod writer;
 
 use crate::backoff::Backoff;
-use crate::config::Common;
+use crate::config::{Common, Given};
 use crate::desired::Sources;
 use crate::lease::Leadership;
 use crate::map::Shared;
@@ -45,7 +45,6 @@ use sealane_core::time::Revision;
 use sealane_trust::clock;
 use seen::Kind;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
@@ -67,7 +66,7 @@ const BATCH: usize = 256;
 const ENDING: Duration = crate::lease::WRITE;
 
 /// The clusterset addresses of imports.
-pub type ImportAddresses = Shared<ServiceKey, Vec<IpAddr>>;
+pub type ImportAddresses = Shared<ServiceKey, Given>;
 
 /// What the sink is made of.
 #[derive(Debug)]

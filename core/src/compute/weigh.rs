@@ -70,8 +70,9 @@ fn unreached(places: &[places::Weighed<'_>]) -> BTreeMap<ClusterName, Unreached>
         unreached.entry(place.cluster().clone()).and_modify(|known| *known = why.min(*known)).or_insert(why);
     }
     if !unreached.is_empty() {
-        let chosen = places.iter().filter(|place| matches!(place.outcome, Outcome::Chosen(_)));
-        chosen.for_each(|place| drop(unreached.remove(place.cluster())));
+        for place in places.iter().filter(|place| matches!(place.outcome, Outcome::Chosen(_))) {
+            unreached.remove(place.cluster());
+        }
     }
     unreached
 }

@@ -9,7 +9,10 @@ use crate::testing::{World, endpoint, export, gateway, http, name, port, put, pu
 fn world(export: Export, weight: u32) -> World {
     let mut world = World::of(&["east", "edge", "west"]);
     let doors = CatalogChange::PutGateways { gateways: vec![gateway("west", 1, weight)] };
-    world.put("west", vec![put("shop/cart", export), put_endpoints("shop/cart", vec![endpoint("west", 1)]), doors]);
+    world.put(
+        "west",
+        vec![put("shop/cart", export), put_endpoints("shop/cart", vec![endpoint("west", 1)]), doors],
+    );
     world
 }
 
@@ -50,7 +53,10 @@ fn one_endpoint_that_is_reached_is_enough() {
     let mut world = world(http(), 0);
     world.put("east", vec![put("shop/cart", http()), put_endpoints("shop/cart", vec![endpoint("east", 1)])]);
     let import = world.import("east", "shop/cart").unwrap();
-    assert_eq!((import.candidates.len(), &import.unreached), (1, &[(name("west"), Unreached::NoGateway)].into()));
+    assert_eq!(
+        (import.candidates.len(), &import.unreached),
+        (1, &[(name("west"), Unreached::NoGateway)].into())
+    );
     assert_eq!(told(&world), None);
 }
 

@@ -32,11 +32,15 @@ pub(crate) async fn x10_a_family_of_some_is_a_conflict(stage: &Stage) -> Result<
     stage.export().await?;
     let mut before = Vec::new();
     for cluster in &stage.clusters {
-        before.push(imported(cluster, "is ready", |import| {
-            let ready = ready(import)?;
-            ensure!(ready["status"] == "True", "{ready}");
-            Ok(())
-        }).await?["spec"].clone());
+        before.push(
+            imported(cluster, "is ready", |import| {
+                let ready = ready(import)?;
+                ensure!(ready["status"] == "True", "{ready}");
+                Ok(())
+            })
+            .await?["spec"]
+                .clone(),
+        );
     }
     stage.west().create(&objects::export()).await?;
     stage.both("Conflict", "True", "IPFamilyConflict").await?;

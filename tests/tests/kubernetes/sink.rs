@@ -99,7 +99,7 @@ impl Bench {
         let interest = BTreeSet::from(["shop".parse().unwrap(), "absent".parse().unwrap()]);
         common.catalog = Arc::new(Catalog { interest: Arc::new(interest), ..Catalog::default() });
         for import in imports {
-            let outbound = Outbound { import: Arc::new(import.clone()), addresses: Vec::new() };
+            let outbound = Outbound::of(Arc::new(import.clone()), Given::default());
             common.outbound.insert(import.service.clone(), Arc::new(outbound));
         }
         self.common.send_replace(Some(Arc::new(common)));
@@ -216,7 +216,7 @@ fn imports_become_objects_that_are_written_once() {
         let slices: Value = serde_json::from_str(&bench.plane.kubectl(&question).await?)?;
         assert_eq!(slices["items"][0]["endpoints"].as_array().map(Vec::len), Some(2), "{slices}");
         let told = bench.assigned.borrow().clone();
-        assert_eq!(told.get(&web.service).map(|a| a[0].to_string()).as_deref(), address.as_str());
+        assert_eq!(told.get(&web.service).map(|given| given.addresses[0].to_string()).as_deref(), address.as_str());
 
         // What is as it should be is not written again, whatever else changes.
         let before = bench.versions().await?;

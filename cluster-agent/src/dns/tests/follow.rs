@@ -55,7 +55,7 @@ impl World {
             Step::Address(at, what) => {
                 if let Some(outbound) = self.common.outbound.get_mut(&key(*at)) {
                     let addresses = what.map(|last| IpAddr::from([10, 96, 0, last])).into_iter().collect();
-                    *outbound = Arc::new(Outbound { addresses, ..Outbound::clone(outbound) });
+                    *outbound = Arc::new(Outbound::of(outbound.import.clone(), Given::so_far(addresses)));
                 }
             }
         }

@@ -6,12 +6,13 @@ use super::effect::{Effect, Target};
 use super::events::{Limiter, SharedLimiter};
 use super::observed::Observed;
 use super::pace::Paces;
-use super::plan::{Learnt, Setting, plan};
+use super::plan::{Learnt, Setting, UNSUPPORTED, plan};
 use super::queue::Queue;
-use super::seen::{Kind, ObjectKey, Part};
+use super::seen::{Kind, ObjectKey, Part, Seen};
 use super::watch::{Found, WatchEvent};
 use super::writer::{Done, Outcome};
 use crate::backoff::Backoff;
+use crate::config::Given;
 use crate::desired::Sources;
 use crate::map;
 use sealane_core::name::ServiceKey;
@@ -148,8 +149,8 @@ impl Conductor {
 
     fn readdress<'a>(&mut self, services: impl Iterator<Item = &'a ServiceKey>) {
         for service in services {
-            let addresses = self.observed.import(service).map(|seen| seen.addresses.clone());
-            map::set(&mut self.assigned, service, addresses);
+            let given = self.observed.import(service).map(given);
+            map::set(&mut self.assigned, service, given);
         }
     }
 
@@ -294,4 +295,11 @@ impl Conductor {
         let failed = || failed().or_else(|| self.paces.refusal());
         (self.observed.len(), foreign.map(ToString::to_string).collect(), unavailable.or_else(failed))
     }
+}
+
+/// The addresses of an import. None will come where this cluster has no family of it, until it says otherwise.
+fn given(import: &Seen) -> Given {
+    let unsupported = import.conditions.iter().any(|c| c.kind == "Ready" && c.reason == UNSUPPORTED);
+    let given = Given::so_far(import.addresses.clone());
+    Given { settled: given.settled || unsupported, ..given }
 }

@@ -28,6 +28,9 @@ use std::net::IpAddr;
 /// What a new import says until the API server gave it an address.
 const WAITING: &str = "waiting for an address of this cluster";
 
+/// The reason of an import that has no family of this cluster.
+pub const UNSUPPORTED: &str = "IPFamilyNotSupported";
+
 /// What is the same for all services.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
@@ -201,7 +204,7 @@ impl Planner<'_> {
         }
         let (theirs, ours) = (show(of_import), show(own));
         let message = format!("the service has {theirs} addresses, and this cluster's Services have {ours}");
-        Some(Draft::new("Ready", "False", "IPFamilyNotSupported", message))
+        Some(Draft::new("Ready", "False", UNSUPPORTED, message))
     }
 
     /// Whether an import that has its addresses is ready: it is while no endpoint is, too, but not where none of those

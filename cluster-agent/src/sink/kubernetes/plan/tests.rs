@@ -458,7 +458,8 @@ fn an_import_that_leads_nowhere_is_not_ready_and_says_the_way_out() {
     assert!(steps.contains(&"tell NoGateway".to_owned()), "{steps:?}");
     let import = key(Kind::Import, "web");
     let ready = |api: &Api| api.objects[&import]["status"]["conditions"][0].clone();
-    let message = out_of_reach(nowhere.import(&name("shop/web")).map(|o| &*o.import).unwrap()).unwrap().message;
+    let message =
+        out_of_reach(nowhere.import(&name("shop/web")).map(|o| &*o.import).unwrap()).unwrap().message;
     let found = ready(&api);
     assert_eq!(
         [&found["status"], &found["reason"], &found["message"]],

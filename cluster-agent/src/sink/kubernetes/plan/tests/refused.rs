@@ -4,6 +4,7 @@ use super::super::super::conductor::Conductor;
 use super::super::super::watch::WatchEvent;
 use super::super::super::writer::{Done, Outcome};
 use super::*;
+use crate::config::Given;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -118,4 +119,21 @@ fn a_refused_slice_keeps_no_dead_endpoint_alive_and_takes_no_living_one_away() {
     rounds(&mut conductor, &mut api, "nothing", later);
     assert_eq!(served(&api), ["west 10.2.0.1 http=8080 chosen"]);
     assert_eq!(ready(&api).1, "Ready");
+}
+
+#[test]
+fn of_an_import_without_a_family_of_this_cluster_it_is_known_that_no_address_comes() {
+    let now = Instant::now();
+    let mut api = Api::default();
+    let assigned = |conductor: &Conductor| {
+        conductor.assigned().and_then(|all| all.get(&name("shop/web")).map(|given| Given::clone(given)))
+    };
+    let unsupported = || sources(|web| web.ip_families = vec![V6]);
+    let mut conductor = begin(&api, unsupported(), now);
+    assert_eq!(assigned(&conductor), None, "nothing is known");
+    rounds(&mut conductor, &mut api, "", now);
+    assert_eq!(assigned(&conductor), Some(Given { addresses: vec![], settled: true }));
+    conductor.follow(sources(|web| web.ip_families = vec![V6, V4]));
+    rounds(&mut conductor, &mut api, "", now);
+    assert_eq!(assigned(&conductor), Some(Given::so_far(vec!["10.96.0.1".parse().unwrap()])));
 }
