@@ -9,7 +9,7 @@ mod slices;
 
 pub(crate) use condition::shorten;
 pub use condition::{Condition, Draft};
-pub use exports::conditions;
+pub use exports::{conditions, refusal};
 pub use imports::{ImportSpec, ImportStatus, family_of};
 pub use slices::{SLICE_MANAGER, SLICE_SERVICE, SLICE_SOURCE, slice_name, slice_ports, slices};
 

@@ -67,6 +67,7 @@ struct Inner {
 pub struct Status {
     inner: Mutex<Inner>,
     refused: watch::Sender<Arc<BTreeMap<ServiceKey, Refusal>>>,
+    troubles: watch::Sender<Arc<BTreeMap<ServiceKey, String>>>,
     changed: watch::Sender<()>,
 }
 
@@ -100,6 +101,7 @@ impl Default for Status {
         Status {
             inner: Mutex::new(inner),
             refused: watch::Sender::new(Arc::default()),
+            troubles: watch::Sender::new(Arc::default()),
             changed: watch::Sender::new(()),
         }
     }
@@ -126,6 +128,21 @@ impl Status {
     #[must_use]
     pub fn refused(&self) -> watch::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>> {
         self.refused.subscribe()
+    }
+
+    /// What is wrong with services in this cluster, as its objects show it: in every replica.
+    #[must_use]
+    pub fn troubles(&self) -> watch::Receiver<Arc<BTreeMap<ServiceKey, String>>> {
+        self.troubles.subscribe()
+    }
+
+    /// What is wrong with services, as the cluster's objects show it.
+    pub fn troubled(&self, troubles: &Arc<BTreeMap<ServiceKey, String>>) {
+        self.troubles.send_if_modified(|told| {
+            let news = told != troubles;
+            told.clone_from(troubles);
+            news
+        });
     }
 
     /// The catalog session opened or ended.
@@ -511,6 +528,8 @@ pub struct OutputReport {
     pub foreign: Vec<String>,
     /// Why it could not be written.
     pub error: Option<String>,
+    /// What is wrong with services, as the objects of the cluster show it; the store is told, and `sealane explain` shows it.
+    pub troubles: BTreeMap<String, String>,
 }
 
 /// DNS for `clusterset.local`.
@@ -576,9 +595,15 @@ impl Reporter {
                 files: s.files,
                 foreign: s.foreign.clone(),
                 error: s.output_error.clone(),
+                troubles: self.troubles(),
             },
             dns: s.dns.clone(),
         }
+    }
+
+    fn troubles(&self) -> BTreeMap<String, String> {
+        let troubles = self.status.troubles.borrow().clone();
+        troubles.iter().map(|(service, why)| (service.to_string(), why.clone())).collect()
     }
 
     fn exports(&self) -> BTreeMap<String, ExportReport> {

@@ -41,6 +41,7 @@ pub mod hello;
 pub mod key;
 #[cfg(any(test, feature = "strategies"))]
 pub mod strategies;
+pub mod trouble;
 
 pub use convert::{Invalid, Wire, WireEnum};
 

@@ -48,6 +48,12 @@ fn text(e: &Explanation) -> String {
     for conflict in &e.conflicts {
         text.push_str(&format!("  {}: {}\n", conflict.reason, conflict.message));
     }
+    if !e.troubles.is_empty() {
+        text.push_str("\nwhat is wrong with it, as the agents of these clusters say\n");
+    }
+    for trouble in &e.troubles {
+        text.push_str(&format!("  {}: {}\n", trouble.cluster, trouble.message));
+    }
     text.push_str("\ncandidates\n");
     text.push_str(&output::table(
         ["", "cluster", "what", "address", "tier", "why"],

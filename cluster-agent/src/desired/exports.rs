@@ -8,6 +8,12 @@ use sealane_core::name::ServiceKey;
 use sealane_core::service::Invalid;
 use sealane_core::view::{Conflict, ExportStatus, ViewItem, ViewKey};
 
+/// What an export says that the store refuses.
+#[must_use]
+pub fn refusal(why: &str) -> String {
+    format!("the federation refuses the export: {why}")
+}
+
 /// The conditions of an export: `Valid`, `Ready` and, once the store has judged it, `Conflict`.
 #[must_use]
 pub fn conditions(sources: &Sources, service: &ServiceKey, shard: &Shard) -> Vec<Draft> {

@@ -20,6 +20,7 @@ mod queue;
 pub mod schema;
 pub mod seen;
 pub mod slices;
+mod trouble;
 mod watch;
 mod writer;
 
@@ -340,6 +341,7 @@ impl Sink {
     fn tell(&self) {
         let (objects, foreign, error) = self.conductor.told();
         self.inputs.status.output_if_new(objects, foreign, error);
+        self.inputs.status.troubled(self.conductor.troubles());
     }
 }
 

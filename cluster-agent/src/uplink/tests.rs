@@ -336,6 +336,48 @@ async fn a_refused_resume_becomes_a_comparison_and_the_past_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_services_is_told_when_it_changes_and_on_every_new_stream() {
+    let mut script = Script::begin(Duration::from_secs(600)).await;
+    let held = watch::Sender::new(Arc::new(crate::config::tests::held(5, vec![])));
+    let watcher =
+        WatchLoop { store: script.store.clone(), held: held.clone(), status: script.status.clone() };
+    tokio::spawn(keep_watching(watcher, script.stop.clone()));
+    let told = async |turn: &mut WatchTurn| match turn.next().await.kind {
+        Some(watch_request::Kind::Applied(applied)) => (applied.revision.unwrap(), applied.error),
+        other => panic!("{other:?}"),
+    };
+    let mut turn = script.watch().await;
+    assert!(matches!(turn.next().await.kind, Some(watch_request::Kind::Subscribe(_))));
+    let troubles = Arc::new(BTreeMap::from([(name("shop/web"), "somebody's is in the way".to_owned())]));
+    script.status.troubled(&troubles);
+    let in_the_way = "shop/web: somebody's is in the way".to_owned();
+    assert_eq!(told(&mut turn).await, (at(5).to_wire(), in_the_way.clone()));
+    let refusal = Refusal { code: RefusalCode::Forbidden, message: "not granted".to_owned() };
+    let refused = BTreeMap::from([(name("shop/a"), Some(refusal))]);
+    script.status.written(at(6), refused, vec![], true);
+    let both = format!("shop/a: the federation refuses the export: not granted\n{in_the_way}");
+    assert_eq!(told(&mut turn).await, (at(5).to_wire(), both.clone()));
+    turn.answers.send(Err(Refused::unavailable("this server shuts down"))).await.unwrap();
+    let mut later = script.watch().await;
+    assert!(matches!(later.next().await.kind, Some(watch_request::Kind::Subscribe(_))));
+    assert_eq!(told(&mut later).await.1, both, "a server that did not hear of it");
+    script.status.troubled(&Arc::default());
+    script.status.written(at(7), BTreeMap::from([(name("shop/a"), None)]), vec![], true);
+    until_told(&mut later, "").await;
+}
+
+/// Goes on until this is told.
+async fn until_told(turn: &mut WatchTurn, expected: &str) {
+    loop {
+        match turn.next().await.kind {
+            Some(watch_request::Kind::Applied(applied)) if applied.error == expected => return,
+            Some(watch_request::Kind::Applied(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_federation_is_refused_on_both_streams() {
     let mut script = Script::begin(Duration::from_secs(600)).await;
     let held = watch::Sender::new(Arc::new(Held::nothing()));

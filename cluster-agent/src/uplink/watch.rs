@@ -2,16 +2,20 @@
 
 use super::{FIRST, MAX_MESSAGE, MOST, OPENING, StreamError, goodbye, removed};
 use crate::backoff::{Backoff, rest_after};
+use crate::desired::refusal;
 use crate::status::Status;
 use crate::store::Store;
 use crate::view::{self, Held, Origin, Receiver, Step};
+use sealane_core::command::Refusal;
 use sealane_core::identity::FederationId;
+use sealane_core::name::ServiceKey;
 use sealane_core::time::Revision;
-use sealane_proto::Wire;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::federation::v1::discovery_client::DiscoveryClient;
 use sealane_proto::federation::v1::watch_request::Kind as Request;
+use sealane_proto::{Wire, trouble};
 use sealane_trust::clock;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,8 +97,16 @@ impl WatchLoop {
         let mut client = DiscoveryClient::new(self.store.channel()?).max_decoding_message_size(MAX_MESSAGE);
         let call = timeout(OPENING, client.watch(ReceiverStream::new(requests))).await;
         let mut replies = call.map_err(|_| StreamError::Silent(OPENING))??.into_inner();
+        let mut troubles = Troubles::of(&self.status);
         loop {
-            let message = replies.message().await?.ok_or(StreamError::Ended)?;
+            let message = tokio::select! {
+                message = replies.message() => message?.ok_or(StreamError::Ended)?,
+                () = troubles.changed() => {
+                    let revision = self.held.borrow().revision;
+                    applied(&sender, revision, troubles.say());
+                    continue;
+                }
+            };
             let kind = message.kind.ok_or_else(|| StreamError::Protocol("an empty message".to_owned()))?;
             match receiver.on(kind) {
                 Ok(Step::Wait) => {}
@@ -102,7 +114,7 @@ impl WatchLoop {
                     let revision = held.revision;
                     self.status.watching(revision);
                     self.held.send_replace(held);
-                    applied(&sender, revision, String::new());
+                    applied(&sender, revision, troubles.say());
                 }
                 Ok(Step::Resubscribe(reason)) => {
                     tracing::info!(reason, "resume refused, comparing digests");
@@ -116,6 +128,46 @@ impl WatchLoop {
                 }
             }
         }
+    }
+}
+
+/// What is wrong with services in this cluster, as far as others can not see it: what its objects show, and the exports that
+/// the store refuses.
+struct Troubles {
+    shown: watch::Receiver<Arc<BTreeMap<ServiceKey, String>>>,
+    refused: watch::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>>,
+}
+
+impl Troubles {
+    /// As of now; where there are any, they are news.
+    fn of(status: &Status) -> Self {
+        let mut troubles = Troubles { shown: status.troubles(), refused: status.refused() };
+        if !troubles.shown.borrow().is_empty() {
+            troubles.shown.mark_changed();
+        }
+        if !troubles.refused.borrow().is_empty() {
+            troubles.refused.mark_changed();
+        }
+        troubles
+    }
+
+    /// Waits until they are others. Cancel-safe.
+    async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.shown.changed() => changed,
+            changed = self.refused.changed() => changed,
+        };
+        if changed.is_err() {
+            // Nobody tells any more: the process ends.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn say(&mut self) -> String {
+        let shown = self.shown.borrow_and_update().clone();
+        let refused = self.refused.borrow_and_update().clone();
+        let refused = refused.iter().map(|(service, why)| (service.clone(), refusal(&why.message)));
+        trouble::say(&refused.chain(BTreeMap::clone(&shown)).collect())
     }
 }
 

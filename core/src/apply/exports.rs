@@ -53,7 +53,8 @@ fn granted(cluster: &Cluster, service: &ServiceKey) -> Result<(), Refusal> {
         return Ok(());
     }
     let rule = format!(
-        "the export grant \"{}\" of cluster {} does not cover namespace {}",
+        "the export grant \"{}\" of cluster {} does not cover namespace {}: export it from one that is covered, or remove \
+         the cluster and let it join again with a grant that covers this one",
         cluster.exports, cluster.name, service.namespace
     );
     Err(Refusal::new(RefusalCode::Forbidden, rule))
@@ -64,7 +65,10 @@ fn room(draft: &Draft, cluster: &Cluster) -> Result<(), Refusal> {
     if draft.state.services_of(cluster.id).count() < most as usize {
         return Ok(());
     }
-    Err(invalid(format!("cluster {} exports {most} services already, which is the limit", cluster.name)))
+    Err(invalid(format!(
+        "cluster {} exports {most} services already, which is the limit: remove ServiceExports there",
+        cluster.name
+    )))
 }
 
 fn sound(service: &ServiceKey, export: &Export, limits: &Limits) -> Result<(), Refusal> {

@@ -15,7 +15,16 @@ pub(crate) enum Uncounted {
 impl Uncounted {
     pub(super) fn sentence(&self, exporter: &ClusterName, importer: &ClusterName) -> String {
         match self {
-            Uncounted::Invalid(reason) => format!("the export is not valid: {}", reason.reason()),
+            Uncounted::Invalid(reason @ Invalid::NoService) => format!(
+                "the export is not valid ({}): cluster {exporter} has no Service of that name; make one, or remove the \
+                 ServiceExport",
+                reason.reason()
+            ),
+            Uncounted::Invalid(reason @ Invalid::InvalidServiceType) => format!(
+                "the export is not valid ({}): the Service of cluster {exporter} is an ExternalName; give it another type, or \
+                 remove the ServiceExport",
+                reason.reason()
+            ),
             Uncounted::NotAdmitted => {
                 format!(
                     "cluster {exporter} lets only named clusters import it, and {importer} is not among them"

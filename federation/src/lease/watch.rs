@@ -121,8 +121,8 @@ impl Leasing {
         self.propose(action);
     }
 
-    /// An agent connected here says what it applied.
-    pub fn applied(&self, cluster: ClusterId, revision: Revision, mut error: String) {
+    /// An agent connected here says what it applied, and what went wrong. Says whether that is news.
+    pub fn applied(&self, cluster: ClusterId, revision: Revision, mut error: String) -> bool {
         if error.len() > MAX_ERROR {
             let end = (0..=MAX_ERROR).rev().find(|at| error.is_char_boundary(*at)).unwrap_or(0);
             error.truncate(end);
@@ -132,7 +132,9 @@ impl Leasing {
         book.applied.insert(cluster, (revision, error.clone()));
         let contact = book.contact(cluster, me);
         contact.server = me;
+        let news = contact.applied.as_ref().is_none_or(|(_, before)| *before != error);
         contact.applied = Some((revision, error));
+        news
     }
 
     /// What is known here of the contacts with all clusters.

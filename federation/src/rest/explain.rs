@@ -8,10 +8,12 @@ use axum::Json;
 use axum::extract::{Path, Query};
 use sealane_core::compute::explain as weigh;
 use sealane_core::liveness::Liveness;
+use sealane_core::name::ServiceKey;
 use sealane_core::report::{Decision, ExportReport, NotImported, Outcome, Subject};
 use sealane_core::state::Lease;
 use sealane_core::time::Millis;
 use sealane_core::view::{Path as Way, Standing, Tier};
+use sealane_proto::trouble;
 
 /// Why a cluster gets a service as it does.
 #[utoipa::path(get, path = "/api/v1/explain/{namespace}/{name}",
@@ -39,11 +41,25 @@ pub(super) async fn explain(
         exports: report.exports.iter().map(|e| export(e, now)).collect(),
         conflicts: report.conflicts.iter().map(conflict).collect(),
         decisions: report.decisions.iter().map(decision).collect(),
+        troubles: troubles(&reading, &key),
         freshness: reading.freshness,
     }))
 }
 
-fn not_imported(why: &NotImported, key: &sealane_core::name::ServiceKey, importer: &str) -> String {
+/// What agents said of the service last.
+fn troubles(reading: &Reading, key: &ServiceKey) -> Vec<types::Trouble> {
+    let contacts = reading.serving.leasing.contacts();
+    let told = reading.facts.clusters.values().filter_map(|cluster| {
+        let (_, said) = contacts.get(&cluster.id)?.applied.as_ref()?;
+        let message = trouble::about(said, key)?.to_owned();
+        Some(types::Trouble { cluster: cluster.name.to_string(), message })
+    });
+    let mut troubles: Vec<types::Trouble> = told.collect();
+    troubles.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    troubles
+}
+
+fn not_imported(why: &NotImported, key: &ServiceKey, importer: &str) -> String {
     match why {
         NotImported::NoExport => {
             format!("no cluster has a valid export of {key} that cluster {importer} may import")

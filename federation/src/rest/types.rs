@@ -538,6 +538,18 @@ pub struct Explanation {
     pub conflicts: Vec<Conflict>,
     /// Every endpoint and gateway of every exporter, chosen or not, and why.
     pub decisions: Vec<Decision>,
+    /// What agents say is wrong with the service in their clusters: a refused export, somebody else's object in the way.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
+}
+
+/// What an agent says is wrong with a service in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trouble {
+    /// The cluster.
+    pub cluster: String,
+    /// What is wrong, as a sentence.
+    pub message: String,
 }
 
 /// An exporting cluster in an explanation.

@@ -231,10 +231,10 @@ impl Watch {
     fn applied(&self, applied: pb::Applied) -> Result<(), Status> {
         let revision: Revision =
             field::present(applied.revision, "applied.revision").map_err(|e| invalid(&e))?;
-        if !applied.error.is_empty() {
-            tracing::warn!(cluster = %self.agent.name, %revision, error = applied.error, "an agent could not apply its view");
+        let error = applied.error;
+        if self.serving.leasing.applied(self.agent.id, revision, error.clone()) && !error.is_empty() {
+            tracing::warn!(cluster = %self.agent.name, %revision, error, "an agent says that something is wrong in its cluster");
         }
-        self.serving.leasing.applied(self.agent.id, revision, applied.error);
         Ok(())
     }
 }

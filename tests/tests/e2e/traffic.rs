@@ -43,6 +43,32 @@ fn east_imports_from_west_that_imports_nothing() {
     });
 }
 
+/// Who asks about a service that a grant does not let a cluster export is told so, wherever they ask from.
+#[test]
+fn a_refused_export_is_explained() {
+    in_lab(async |lab| {
+        let mut west = SiteSpec::new("west", 3);
+        west.grants = ["--exports", "shop"].map(str::to_owned).to_vec();
+        let pair = Pair::with(lab, 1, SiteSpec::new("east", 1), west).await?;
+        pair.west.serve("bank", "vault", 80)?;
+        pair.west.export("bank", "vault")?;
+        let client = pair.federation.client()?;
+        wait::until_true("the refusal is explained", sealane_tests::PATIENCE, async || {
+            let troubles = client.explain("bank/vault", "east").await?.troubles;
+            let why =
+                "the federation refuses the export: the export grant \"shop\" of cluster west does not cover";
+            Ok(troubles.len() == 1 && troubles[0].cluster == "west" && troubles[0].message.starts_with(why))
+        })
+        .await?;
+        pair.west.unexport("bank", "vault")?;
+        wait::until_true("it is over", sealane_tests::PATIENCE, async || {
+            Ok(client.explain("bank/vault", "east").await?.troubles.is_empty())
+        })
+        .await?;
+        Ok(())
+    });
+}
+
 async fn exported(pair: &Pair, service: &str) -> Result<()> {
     wait::until_true("the export is acknowledged", sealane_tests::PATIENCE, async || {
         inspect::is_exported(&pair.east.out(), "shop", service)

@@ -121,3 +121,44 @@ fn a_removed_cluster_takes_out_what_it_imported() {
         Ok(())
     });
 }
+
+/// A ServiceImport under `shop/web` that no controller made.
+const STRANGER: &str = r#"{"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"type": "ClusterSetIP", "ports": [{"port": 80, "protocol": "TCP"}]}}"#;
+
+#[test]
+fn an_import_of_somebody_else_is_told_where_people_look() {
+    with_plane("an_import_of_somebody_else_is_told_where_people_look", async |lab| {
+        let (federation, east, west) = pair(lab).await?;
+        west.plane.apply(STRANGER).await?;
+        east.serve("web", 80, "10.1.0.1").await?;
+        east.export("web").await?;
+        east.condition("web", "Ready", "Exported").await?;
+        let why = "it is not taken over: remove or rename it";
+        west.says("what is in the way", "a", |status| {
+            status["output"]["troubles"]["shop/web"].as_str().is_some_and(|told| told.ends_with(why))
+        })
+        .await?;
+        let explain = ["explain", "shop/web", "--from", "west"];
+        until_true("it is explained", PATIENCE, async || {
+            let told = federation.sealane(&explain).await?;
+            Ok(told
+                .lines()
+                .any(|line| line.starts_with("  west: ServiceImport shop/web") && line.ends_with(why)))
+        })
+        .await?;
+        let events = ["get", "events", "--namespace=shop", "--output=jsonpath={.items[*].reason}"];
+        until_true("there is an Event", PATIENCE, async || {
+            Ok(west.plane.kubectl(&events).await?.contains("ForeignObject"))
+        })
+        .await?;
+        west.plane.kubectl(&["delete", "serviceimport/web", "--namespace=shop"]).await?;
+        west.imports("web", &["10.1.0.1"]).await?;
+        until_true("it is over", PATIENCE, async || {
+            Ok(!federation.sealane(&explain).await?.contains("west: ServiceImport"))
+        })
+        .await?;
+        Ok(())
+    });
+}

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use sealane::local::Lab;
 use sealane::local::wait::{until, until_true};
 use sealane_agent::catalog::Catalog;
-use sealane_agent::config::{Common, Outbound};
+use sealane_agent::config::{Common, Given, Outbound};
 use sealane_agent::lease::Leadership;
 use sealane_agent::sink::kubernetes::{self, Inputs};
 use sealane_agent::status::Status;
@@ -216,7 +216,10 @@ fn imports_become_objects_that_are_written_once() {
         let slices: Value = serde_json::from_str(&bench.plane.kubectl(&question).await?)?;
         assert_eq!(slices["items"][0]["endpoints"].as_array().map(Vec::len), Some(2), "{slices}");
         let told = bench.assigned.borrow().clone();
-        assert_eq!(told.get(&web.service).map(|given| given.addresses[0].to_string()).as_deref(), address.as_str());
+        assert_eq!(
+            told.get(&web.service).map(|given| given.addresses[0].to_string()).as_deref(),
+            address.as_str()
+        );
 
         // What is as it should be is not written again, whatever else changes.
         let before = bench.versions().await?;

@@ -6,9 +6,10 @@ use super::effect::{Effect, Target};
 use super::events::{Limiter, SharedLimiter};
 use super::observed::Observed;
 use super::pace::Paces;
-use super::plan::{Learnt, Setting, UNSUPPORTED, plan};
+use super::plan::{Learnt, Setting, UNSUPPORTED, foreign, plan};
 use super::queue::Queue;
 use super::seen::{Kind, ObjectKey, Part, Seen};
+use super::trouble;
 use super::watch::{Found, WatchEvent};
 use super::writer::{Done, Outcome};
 use crate::backoff::Backoff;
@@ -54,6 +55,8 @@ pub(super) struct Conductor {
     paces: Paces,
     /// The clusterset addresses of imports, as they were last seen.
     assigned: ImportAddresses,
+    /// What is wrong with services here.
+    troubles: Arc<BTreeMap<ServiceKey, String>>,
 }
 
 impl Conductor {
@@ -71,6 +74,7 @@ impl Conductor {
             limiter: Arc::new(Mutex::new(Limiter::new(now))),
             paces: Paces::default(),
             assigned: ImportAddresses::new(),
+            troubles: Arc::default(),
         }
     }
 
@@ -89,14 +93,37 @@ impl Conductor {
         match &self.sources {
             Some(before) => {
                 let changed = sources.changed_since(before);
-                self.dirty.extend(changed.iter().map(|subject| subject.service().clone()));
                 self.sources = Some(sources);
+                for subject in changed {
+                    self.judge(subject.service());
+                    self.dirty.insert(subject.service().clone());
+                }
             }
             None => {
                 self.sources = Some(sources);
                 self.doubt();
+                let observed: Vec<ServiceKey> = self.observed.services().cloned().collect();
+                observed.iter().for_each(|service| self.judge(service));
             }
         }
+    }
+
+    /// Finds out what is wrong with a service here.
+    fn judge(&mut self, service: &ServiceKey) {
+        let wanted = self.sources.as_ref().is_some_and(|sources| sources.import(service).is_some());
+        let trouble = trouble::of(&self.observed, service, wanted);
+        if self.troubles.get(service) != trouble.as_ref() {
+            let troubles = Arc::make_mut(&mut self.troubles);
+            match trouble {
+                Some(trouble) => troubles.insert(service.clone(), trouble),
+                None => troubles.remove(service),
+            };
+        }
+    }
+
+    /// What is wrong with services here.
+    pub(super) fn troubles(&self) -> &Arc<BTreeMap<ServiceKey, String>> {
+        &self.troubles
     }
 
     /// Looks at everything anew.
@@ -151,6 +178,7 @@ impl Conductor {
         for service in services {
             let given = self.observed.import(service).map(given);
             map::set(&mut self.assigned, service, given);
+            self.judge(service);
         }
     }
 
@@ -287,13 +315,14 @@ impl Conductor {
 
     /// How many objects are kept, whose stand in the way, and the first thing that went wrong.
     pub(super) fn told(&self) -> (usize, Vec<String>, Option<String>) {
-        let foreign = self.learnt.values().flat_map(|learnt| learnt.foreign.keys());
+        let learnt = self.learnt.values().flat_map(|learnt| &learnt.foreign);
+        let foreign = learnt.map(|(key, writers)| foreign(key, writers));
         let unavailable = self.unavailable.iter().next();
         let unavailable =
             unavailable.map(|(kind, error)| format!("can not read {}s: {error}", kind.as_str()));
         let failed = || self.waits.values().next().map(|wait| wait.error.clone());
         let failed = || failed().or_else(|| self.paces.refusal());
-        (self.observed.len(), foreign.map(ToString::to_string).collect(), unavailable.or_else(failed))
+        (self.observed.len(), foreign.collect(), unavailable.or_else(failed))
     }
 }
 

@@ -98,6 +98,12 @@ impl Observed {
         self.scenes.get(service)?.import()
     }
 
+    /// The ServiceExport of a service.
+    #[must_use]
+    pub fn export(&self, service: &ServiceKey) -> Option<&Seen> {
+        self.scenes.get(service)?.export()
+    }
+
     /// An object.
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<&Seen> {

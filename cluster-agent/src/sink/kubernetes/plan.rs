@@ -177,7 +177,8 @@ impl Planner<'_> {
         let families = self.families(&import.ip_families, derived);
         let unsupported = self.unsupported(&import.ip_families);
         if families.is_empty() {
-            let draft = unsupported.unwrap_or_else(|| Draft::new("Ready", "False", "Pending", WAITING.to_owned()));
+            let draft =
+                unsupported.unwrap_or_else(|| Draft::new("Ready", "False", "Pending", WAITING.to_owned()));
             return Standing { draft, addresses: Vec::new(), families };
         }
         let pending = |message: String| Draft::new("Ready", "False", "Pending", message);
@@ -463,7 +464,7 @@ fn differs(seen: &Seen, condition: &Condition) -> bool {
     !seen.conditions.iter().any(same)
 }
 
-fn foreign(key: &ObjectKey, writers: &[String]) -> String {
+pub(super) fn foreign(key: &ObjectKey, writers: &[String]) -> String {
     let writers = if writers.is_empty() { "others".to_owned() } else { writers.join(", ") };
     format!("{key} was made by {writers}; it is not taken over: remove or rename it")
 }

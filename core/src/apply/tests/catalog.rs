@@ -47,7 +47,8 @@ fn an_export_outside_its_grant_is_refused_by_name() {
     world.open("east", instance(1)).unwrap();
     let result = world.write("east", vec![put("kube-system/dns", http()), put("shop-eu/cart", http())]);
     let said: Vec<_> = result.refused.iter().map(|(place, r)| (*place, r.code, r.message.as_str())).collect();
-    let sentence = "the export grant \"shop*, bank\" of cluster east does not cover namespace kube-system";
+    let sentence = "the export grant \"shop*, bank\" of cluster east does not cover namespace kube-system: export it from \
+                    one that is covered, or remove the cluster and let it join again with a grant that covers this one";
     assert_eq!(said, [(0, RefusalCode::Forbidden, sentence)]);
     assert_eq!(world.state.services(), BTreeSet::from([key("shop-eu/cart")]));
 }

@@ -1,6 +1,7 @@
 //! The real answers of every route, held against the OpenAPI document that the server serves.
 
-use super::bench::{Bench, Session, subscribe};
+use super::bench::{Bench, Session, eventually, subscribe};
+use sealane_proto::federation::v1 as pb;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -167,6 +168,31 @@ async fn a_stranger_and_an_agent_get_nothing_but_probes() {
     let (status, body) = bench.get(1, "/nowhere").await;
     let error: crate::rest::types::ApiError = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, error.code), (404, crate::rest::types::ErrorCode::NotFound));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_shows_what_agents_say_of_the_service() {
+    let bench = Bench::new().await;
+    let (east, west) = (bench.member(1, "east").await, bench.member(1, "west").await);
+    let mut watching = west.watch(&bench, 1, subscribe(&bench)).await.unwrap();
+    watching.synced().await;
+    let revision = watching.token.revision;
+    let error = "shop/cart: somebody's object is in the way\nshop/web: another one".to_owned();
+    let kind = Some(pb::watch_request::Kind::Applied(pb::Applied { revision, error }));
+    watching.requests.send(pb::WatchRequest { kind }).await.unwrap();
+    let expected = crate::rest::types::Trouble {
+        cluster: "west".to_owned(),
+        message: "somebody's object is in the way".to_owned(),
+    };
+    let explained = eventually("it is shown", || async {
+        let (_, body) = bench.get(1, "/api/v1/explain/shop/cart?from=east").await;
+        let explained: crate::rest::types::Explanation = serde_json::from_slice(&body).unwrap();
+        (!explained.troubles.is_empty()).then_some(explained)
+    })
+    .await;
+    assert_eq!(explained.troubles, [expected]);
+    drop(east);
     bench.stop().await;
 }
 

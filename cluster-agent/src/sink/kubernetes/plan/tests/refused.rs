@@ -62,6 +62,10 @@ fn begin(api: &Api, sources: Sources, now: Instant) -> Conductor {
     conductor
 }
 
+fn web() -> ServiceKey {
+    name("shop/web")
+}
+
 fn ready(api: &Api) -> (String, String, String) {
     let ready = &api.objects[&key(Kind::Import, "web")]["status"]["conditions"][0];
     let text = |field: &str| ready[field].as_str().unwrap().to_owned();
@@ -126,7 +130,7 @@ fn of_an_import_without_a_family_of_this_cluster_it_is_known_that_no_address_com
     let now = Instant::now();
     let mut api = Api::default();
     let assigned = |conductor: &Conductor| {
-        conductor.assigned().and_then(|all| all.get(&name("shop/web")).map(|given| Given::clone(given)))
+        conductor.assigned().and_then(|all| all.get(&web()).map(|given| Given::clone(given)))
     };
     let unsupported = || sources(|web| web.ip_families = vec![V6]);
     let mut conductor = begin(&api, unsupported(), now);
@@ -136,4 +140,42 @@ fn of_an_import_without_a_family_of_this_cluster_it_is_known_that_no_address_com
     conductor.follow(sources(|web| web.ip_families = vec![V6, V4]));
     rounds(&mut conductor, &mut api, "", now);
     assert_eq!(assigned(&conductor), Some(Given::so_far(vec!["10.96.0.1".parse().unwrap()])));
+}
+
+#[test]
+fn what_stands_in_the_way_of_an_import_is_a_trouble_in_every_replica() {
+    let (mut api, now) = (Api::default(), Instant::now());
+    let import = key(Kind::Import, "web");
+    api.others(&import, json!({ "spec": { "type": "Headless", "ports": [] } }));
+    let told = |conductor: &Conductor| conductor.troubles().get(&web()).cloned();
+    let mut conductor = begin(&api, sources(|_| {}), now);
+    let why = "ServiceImport shop/web was made by kubectl; it is not taken over: remove or rename it";
+    assert_eq!(told(&conductor).as_deref(), Some(why), "though nothing was planned, let alone written");
+    rounds(&mut conductor, &mut api, "", now);
+    assert_eq!(api.told, [("ServiceImport shop/web".to_owned(), format!("ForeignObject: {why}"))]);
+    conductor.follow(sources_of(vec![], &[]));
+    assert_eq!(told(&conductor), None, "where it is not imported it is in nobody's way");
+    conductor.follow(sources(|_| {}));
+    assert_eq!(told(&conductor).as_deref(), Some(why));
+    conductor.observe(WatchEvent::Gone(import));
+    assert_eq!(told(&conductor), None);
+}
+
+#[test]
+fn an_export_that_the_federation_refuses_is_a_trouble_in_every_replica() {
+    let (mut api, now) = (Api::default(), Instant::now());
+    api.others(&key(Kind::Export, "web"), json!({ "spec": {} }));
+    let message = "the export grant \"a-*\" does not cover it".to_owned();
+    let mut refused = here_too(true, |_| {});
+    let refusal = Refusal { code: RefusalCode::Forbidden, message };
+    refused.refused = Arc::new(BTreeMap::from([(name("shop/web"), refusal)]));
+    let mut conductor = begin(&api, refused.clone(), now);
+    rounds(&mut conductor, &mut api, "", now);
+    let why = "the federation refuses the export: the export grant \"a-*\" does not cover it";
+    let troubles = BTreeMap::from([(name("shop/web"), why.to_owned())]);
+    assert_eq!(**conductor.troubles(), troubles);
+    assert_eq!(**begin(&api, sources_of(vec![], &[]), now).troubles(), troubles, "another replica reads it");
+    conductor.follow(here_too(true, |_| {}));
+    rounds(&mut conductor, &mut api, "", now);
+    assert_eq!(**conductor.troubles(), BTreeMap::new());
 }
