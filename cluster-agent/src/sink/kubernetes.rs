@@ -12,6 +12,7 @@ pub mod derived;
 pub mod effect;
 mod events;
 mod ground;
+mod misnamed;
 pub mod observed;
 mod pace;
 pub mod places;
@@ -63,6 +64,8 @@ const STATUS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(15);
 /// How many events are taken in before steps are planned.
 const BATCH: usize = 256;
+/// How many steps that are about no service are under way at once.
+const ASIDES: usize = 4;
 /// How long steps under way may take to end.
 const ENDING: Duration = crate::lease::WRITE;
 
@@ -147,6 +150,7 @@ pub async fn run(client: Client, inputs: Inputs, leadership: Leadership, stop: C
         inputs,
         cleared: false,
         workers: JoinSet::new(),
+        asides: JoinSet::new(),
     };
     sink.serve(events, stop).await;
 }
@@ -189,6 +193,8 @@ struct Sink {
     /// Whether it was seen in this term that nobody else federates the cluster.
     cleared: bool,
     workers: JoinSet<Done>,
+    /// What is written beside the services.
+    asides: JoinSet<Done>,
 }
 
 /// What the sink wakes for.
@@ -246,8 +252,11 @@ impl Sink {
             }
         }
         // What was sent is answered, or given up, before the Lease is.
-        let _ =
-            tokio::time::timeout(ENDING, async { while self.workers.join_next().await.is_some() {} }).await;
+        let ended = async {
+            while self.workers.join_next().await.is_some() {}
+            while self.asides.join_next().await.is_some() {}
+        };
+        let _ = tokio::time::timeout(ENDING, ended).await;
     }
 
     async fn wake(
@@ -335,6 +344,13 @@ impl Sink {
         self.setting.now = clock::now();
         while let Some((service, effects)) = self.conductor.next(&self.setting, Instant::now()) {
             self.workers.spawn(self.writer.clone().work(service, effects));
+        }
+        // They are about no service: what comes of it is seen by the watch, and tried again where it is not.
+        while self.asides.try_join_next().is_some() {}
+        let room = ASIDES - self.asides.len();
+        for (key, effects) in self.conductor.misnamed.due(&self.setting, Instant::now(), room) {
+            let nobody = ServiceKey::first_of(&key.namespace);
+            self.asides.spawn(self.writer.clone().work(nobody, effects));
         }
     }
 

@@ -162,3 +162,21 @@ fn an_import_of_somebody_else_is_told_where_people_look() {
         Ok(())
     });
 }
+
+#[test]
+fn an_export_whose_name_no_service_can_have_is_not_valid() {
+    with_plane("an_export_whose_name_no_service_can_have_is_not_valid", async |lab| {
+        let (_federation, east, _west) = pair(lab).await?;
+        let long = "a".repeat(64);
+        for name in ["my.service", &long] {
+            east.export(name).await?;
+            east.condition(name, "Valid", "NoService").await?;
+            east.condition(name, "Ready", "Pending").await?;
+        }
+        // One whose name is good is none the worse for them.
+        east.serve("web", 80, "10.1.0.1").await?;
+        east.export("web").await?;
+        east.condition("web", "Ready", "Exported").await?;
+        Ok(())
+    });
+}

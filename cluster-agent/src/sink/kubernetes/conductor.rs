@@ -4,6 +4,7 @@
 use super::ImportAddresses;
 use super::effect::{Effect, Target};
 use super::events::{Limiter, SharedLimiter};
+use super::misnamed::MisnamedExports;
 use super::observed::Observed;
 use super::pace::Paces;
 use super::plan::{Learnt, Setting, UNSUPPORTED, foreign, plan};
@@ -43,6 +44,7 @@ struct Wait {
 #[derive(Debug)]
 pub(super) struct Conductor {
     pub(super) observed: Observed,
+    pub(super) misnamed: MisnamedExports,
     sources: Option<Sources>,
     listed: BTreeSet<Kind>,
     unavailable: BTreeMap<Kind, String>,
@@ -63,6 +65,7 @@ impl Conductor {
     pub(super) fn new(now: Instant) -> Self {
         Conductor {
             observed: Observed::default(),
+            misnamed: MisnamedExports::default(),
             sources: None,
             listed: BTreeSet::new(),
             unavailable: BTreeMap::new(),
@@ -152,8 +155,11 @@ impl Conductor {
             }
             WatchEvent::Gone(key) => {
                 self.unavailable.remove(&key.kind);
+                self.misnamed.remove(&key);
                 self.gone(&key);
             }
+            WatchEvent::ListedMisnamed(all) => self.misnamed.list(all),
+            WatchEvent::PutMisnamed(one) => self.misnamed.put(*one),
             WatchEvent::Unavailable(kind, error) => {
                 tracing::warn!(kind = kind.as_str(), error, "can not read objects from the API server");
                 self.unavailable.insert(kind, error);

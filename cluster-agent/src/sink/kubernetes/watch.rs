@@ -1,6 +1,7 @@
 //! The reflectors: what the API server holds of the sink's kinds, reduced at the door.
 
 use super::api::Resources;
+use super::misnamed::Misnamed;
 use super::seen::{Kind, ObjectKey, Seen, service_of};
 use crate::backoff::Backoff;
 use crate::desired::{MANAGED_BY, MANAGER, SLICE_MANAGER};
@@ -50,6 +51,10 @@ pub(super) enum WatchEvent {
     Put(Box<Found>),
     /// One is gone.
     Gone(ObjectKey),
+    /// These are all exports whose name no Service can have.
+    ListedMisnamed(Vec<Misnamed>),
+    /// One of those is so now.
+    PutMisnamed(Box<Misnamed>),
     /// The kind can not be read now.
     Unavailable(Kind, String),
 }
@@ -64,18 +69,31 @@ pub(super) async fn watch(resources: Resources, kind: Kind, events: mpsc::Sender
     };
     let mut stream =
         pin!(watcher(resources.all(kind), config).backoff(Waits(Backoff::new(WAITS.0, WAITS.1))));
-    let mut listed = Vec::new();
+    let (mut listed, mut misnamed) = (Vec::new(), Vec::new());
     while let Some(event) = stream.next().await {
         let event = match event {
             Ok(watcher::Event::Init) => {
                 listed.clear();
+                misnamed.clear();
                 None
             }
             Ok(watcher::Event::InitApply(object)) => {
-                listed.extend(reduce(kind, object));
+                match is_misnamed(kind, &object) {
+                    true => misnamed.extend(reduce_misnamed(object)),
+                    false => listed.extend(reduce(kind, object)),
+                }
                 None
             }
-            Ok(watcher::Event::InitDone) => Some(WatchEvent::Listed(kind, std::mem::take(&mut listed))),
+            Ok(watcher::Event::InitDone) => {
+                let misnamed = WatchEvent::ListedMisnamed(std::mem::take(&mut misnamed));
+                if kind == Kind::Export && events.send(misnamed).await.is_err() {
+                    return;
+                }
+                Some(WatchEvent::Listed(kind, std::mem::take(&mut listed)))
+            }
+            Ok(watcher::Event::Apply(object)) if is_misnamed(kind, &object) => {
+                reduce_misnamed(object).map(|one| WatchEvent::PutMisnamed(Box::new(one)))
+            }
             Ok(watcher::Event::Apply(object)) => {
                 reduce(kind, object).map(|found| WatchEvent::Put(Box::new(found)))
             }
@@ -93,13 +111,26 @@ pub(super) async fn watch(resources: Resources, kind: Kind, events: mpsc::Sender
 /// An object, reduced; `None` for one that is about no service.
 pub(super) fn reduce(kind: Kind, object: DynamicObject) -> Option<Found> {
     let key = key_of(kind, &object)?;
+    let service = service_of(kind, &object.metadata)?;
+    Some((key, service, seen(kind, object)))
+}
+
+fn seen(kind: Kind, object: DynamicObject) -> Seen {
     let DynamicObject { metadata, mut data, .. } = object;
-    let service = service_of(kind, &metadata)?;
     // The reduction projects the whole object; the fields' owners themselves are no part of it.
     let mut bare = metadata.clone();
     bare.managed_fields = None;
     data["metadata"] = serde_json::to_value(bare).unwrap_or(Value::Null);
-    Some((key, service, Seen::of(kind, &metadata, &data)))
+    Seen::of(kind, &metadata, &data)
+}
+
+/// Whether it is an export whose name no Service can have.
+fn is_misnamed(kind: Kind, object: &DynamicObject) -> bool {
+    kind == Kind::Export && service_of(kind, &object.metadata).is_none()
+}
+
+fn reduce_misnamed(object: DynamicObject) -> Option<Misnamed> {
+    Some((key_of(Kind::Export, &object)?, seen(Kind::Export, object)))
 }
 
 fn key_of(kind: Kind, object: &DynamicObject) -> Option<ObjectKey> {
