@@ -1,5 +1,8 @@
 //! The Helm charts, by Helm itself: what they render, what they refuse, and that they agree with the code and the docs.
 
+#[path = "charts/values.rs"]
+mod values;
+
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use sealane_tests::charts::golden::Golden;
@@ -8,6 +11,10 @@ use sealane_tests::oci::product;
 use sealane_tests::tools::{self, HELM};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use tracing_subscriber::EnvFilter;
+
+/// A gateway, and where others dial it.
+const GATEWAY: &str = "gateway.enabled=true,cluster.gatewayAddresses={gw.example.org:15443}";
 
 /// Whether the tests of this file can run; said loudly where they can not.
 fn ready(test: &str) -> bool {
@@ -85,41 +92,26 @@ fn the_readmes_say_what_the_comments_say() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn values_that_nobody_knows_are_refused_by_name() -> Result<()> {
-    if !ready("values_that_nobody_knows_are_refused_by_name") {
-        return Ok(());
+/// The subcommand that a container runs, if the program understands all of its arguments.
+fn understood(container: &Value, object: &Value) -> Result<String> {
+    let arguments = container["args"].as_array().context("a container without arguments")?;
+    let arguments = arguments.iter().filter_map(Value::as_str).map(|a| match a.contains("$(") {
+        true => bail!("{a} is expanded by nobody"),
+        false => Ok(a),
+    });
+    let mut line = vec!["sealane"];
+    line.extend(arguments.collect::<Result<Vec<_>>>()?);
+    // What the environment of a pod says.
+    let pod = format!("{}-0", object["metadata"]["name"].as_str().unwrap_or_default());
+    if line[1] == "kubernetes" {
+        line.extend(["--pod", &pod]);
     }
-    let refused = [
-        ("sealane-crds", "mcs.instal=auto", "instal"),
-        ("sealane-crds", "mcs.install=sometimes", "/mcs/install"),
-        ("sealane-federation", "servers.replicas=2", "/servers/replicas"),
-        ("sealane-federation", "servers.replica=3", "replica"),
-        ("sealane-federation", "servers.addresses[0].grpc=here", "/servers/addresses/0"),
-        (
-            "sealane-federation",
-            "servers.addresses[0].grpc=a:1,servers.addresses[0].status=a:2",
-            "1 entries for 3 servers",
-        ),
-        ("sealane-federation", "external.enabled=true", "needs servers.addresses"),
-        ("sealane-federation", "image.digest=sha256:abc", "/image/digest"),
-        ("sealane-cluster", "agent.replicas=0", "/agent/replicas"),
-        ("sealane-cluster", "agents.replicas=2", "agents"),
-        ("sealane-cluster", "agent.persistence.size=big", "/agent/persistence/size"),
-        ("sealane-cluster", "cluster.gatewayAddresses={nowhere}", "/cluster/gatewayAddresses/0"),
-        ("sealane-cluster", "join.method=oidc", "/join/method"),
-        ("sealane-cluster", "join.method=serviceAccount", "/join/federation"),
-        ("sealane-cluster", "join.servers={nowhere}", "/join/servers/0"),
-        ("sealane-cluster", "join.tokenExpirationSeconds=60", "/join/tokenExpirationSeconds"),
-        ("sealane-cluster", "gateway.service.type=Tunnel", "/gateway/service/type"),
-        ("sealane-cluster", "gateway.service.port=0", "/gateway/service/port"),
-        ("sealane-cluster", "agent.resources.request.cpu=1", "request"),
-    ];
-    for (chart, value, said) in refused {
-        let Err(error) = render(chart, None, &[value]) else { bail!("{chart} takes {value}") };
-        assert!(format!("{error:#}").contains(said), "{chart} {value}: {error:#}");
+    sealane::args::Args::try_parse_from(&line).with_context(|| format!("{line:?}"))?;
+    let filters = line.iter().filter_map(|a| a.strip_prefix("--log="));
+    for filter in filters {
+        EnvFilter::try_new(filter).with_context(|| filter.to_owned())?;
     }
-    Ok(())
+    Ok(line[1].to_owned())
 }
 
 #[test]
@@ -166,20 +158,7 @@ fn every_container_is_started_with_arguments_that_the_program_knows() -> Result<
     let mut seen = BTreeSet::new();
     for (name, object) in everything()? {
         for container in containers(&object) {
-            let arguments = container["args"].as_array().context("a container without arguments")?;
-            let arguments = arguments.iter().filter_map(Value::as_str).map(|a| match a.contains("$(") {
-                true => bail!("{name}: {a} is expanded by nobody"),
-                false => Ok(a),
-            });
-            let mut line = vec!["sealane"];
-            line.extend(arguments.collect::<Result<Vec<_>>>()?);
-            // What the environment of a pod says.
-            let pod = format!("{}-0", object["metadata"]["name"].as_str().unwrap_or_default());
-            if line[1] == "kubernetes" {
-                line.extend(["--pod", &pod]);
-            }
-            sealane::args::Args::try_parse_from(&line).with_context(|| format!("{name}: {line:?}"))?;
-            seen.insert(line[1].to_owned());
+            seen.insert(understood(container, &object).with_context(|| name.clone())?);
         }
     }
     assert_eq!(
@@ -252,7 +231,7 @@ fn the_ports_of_the_charts_are_those_of_the_docs() -> Result<()> {
     }
     let mut rendered = BTreeSet::new();
     let mut all = objects(&render("sealane-federation", None, &["metrics.enabled=true"])?)?;
-    all.extend(objects(&render("sealane-cluster", None, &["gateway.enabled=true"])?)?);
+    all.extend(objects(&render("sealane-cluster", None, &[GATEWAY])?)?);
     for object in &all {
         for container in containers(object) {
             let name = container["name"].as_str().context("a container has a name")?;
@@ -345,7 +324,7 @@ fn services_have_the_families_that_their_pods_hear() -> Result<()> {
         return Ok(());
     }
     let cases = [
-        ("sealane-cluster", ["gateway.enabled=true", "agent.listenAddress=", "gateway.listenAddress="]),
+        ("sealane-cluster", [GATEWAY, "agent.listenAddress=", "gateway.listenAddress="]),
         ("sealane-federation", ["external.enabled=false", "servers.listenAddress=", ""]),
     ];
     for (chart, values) in cases {

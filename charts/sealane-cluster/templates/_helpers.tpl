@@ -72,3 +72,41 @@ ipFamilyPolicy: SingleStack
 ipFamilies: [IPv4]
 {{- end -}}
 {{- end -}}
+
+{{/* Whether a text is an IPv6 address: `true`, or nothing. */}}
+{{- define "sealane.ipv6" -}}
+{{- $group := "[0-9a-fA-F]{1,4}" -}}
+{{- $some := printf "^(%s(:%s)*)?$" $group $group -}}
+{{- $halves := splitList "::" . -}}
+{{- $groups := len (regexFindAll $group . -1) -}}
+{{- $enough := ternary (eq $groups 8) (and (eq (len $halves) 2) (le $groups 7)) (eq (len $halves) 1) -}}
+{{- if and $enough (regexMatch $some (first $halves)) (regexMatch $some (last $halves)) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Refuses an address in brackets that is none; takes a dict: value (its name), address. */}}
+{{- define "sealane.checkAddress" -}}
+{{- $inner := regexFind "^\\[.*\\]" .address | trimPrefix "[" | trimSuffix "]" -}}
+{{- if and $inner (not (include "sealane.ipv6" $inner)) -}}
+{{- fail (printf "%s: %q is no IPv6 address; one is written as in [fd00::1]" .value .address) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Refuses values that the schema can not judge. */}}
+{{- define "sealane.check" -}}
+{{- include "sealane.checkAddress" (dict "value" "agent.listenAddress" "address" .Values.agent.listenAddress) -}}
+{{- include "sealane.checkAddress" (dict "value" "gateway.listenAddress" "address" .Values.gateway.listenAddress) -}}
+{{- range .Values.join.servers -}}
+{{- include "sealane.checkAddress" (dict "value" "join.servers" "address" .) -}}
+{{- end -}}
+{{- range .Values.cluster.gatewayAddresses -}}
+{{- include "sealane.checkAddress" (dict "value" "cluster.gatewayAddresses" "address" .) -}}
+{{- if regexMatch "^(0\\.0\\.0\\.0|\\[[0:]+\\]):" . -}}
+{{- fail (printf "cluster.gatewayAddresses: %q is no address that others can dial; gateway.listenAddress says where it listens" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.gateway.enabled (not .Values.cluster.gatewayAddresses) -}}
+{{- fail "gateway.enabled needs cluster.gatewayAddresses, by which other clusters dial the gateway: HOST:PORT of its load balancer, or of a node and gateway.service.nodePort. Where a load balancer gets its address only later, state a DNS name, and let it lead there" -}}
+{{- end -}}
+{{- end -}}

@@ -74,8 +74,56 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether a text is an IPv6 address: `true`, or nothing. */}}
+{{- define "sealane.ipv6" -}}
+{{- $group := "[0-9a-fA-F]{1,4}" -}}
+{{- $some := printf "^(%s(:%s)*)?$" $group $group -}}
+{{- $halves := splitList "::" . -}}
+{{- $groups := len (regexFindAll $group . -1) -}}
+{{- $enough := ternary (eq $groups 8) (and (eq (len $halves) 2) (le $groups 7)) (eq (len $halves) 1) -}}
+{{- if and $enough (regexMatch $some (first $halves)) (regexMatch $some (last $halves)) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Refuses an address in brackets that is none; takes a dict: value (its name), address. */}}
+{{- define "sealane.checkAddress" -}}
+{{- $inner := regexFind "^\\[.*\\]" .address | trimPrefix "[" | trimSuffix "]" -}}
+{{- if and $inner (not (include "sealane.ipv6" $inner)) -}}
+{{- fail (printf "%s: %q is no IPv6 address; one is written as in [fd00::1]" .value .address) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Refuses an address of a server that can not be dialled; takes a dict: value (its name), address. */}}
+{{- define "sealane.checkDialled" -}}
+{{- include "sealane.checkAddress" . -}}
+{{- if regexMatch "^(0\\.0\\.0\\.0|\\[[0:]+\\]):" .address -}}
+{{- fail (printf "%s: %q is no address that others can dial; servers.listenAddress says where servers listen" .value .address) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Refuses a life of certificates that servers do not grant. */}}
+{{- define "sealane.checkLife" -}}
+{{- $seconds := get (dict "s" 1 "m" 60 "h" 3600 "d" 86400) (regexFind "[smhd]$" .) -}}
+{{- $life := mul (regexFind "^[0-9]+" . | int64) $seconds -}}
+{{- if or (lt $life 2) (gt $life 604800) -}}
+{{- fail (printf "servers.certificateTtl is %s: give 2s to 7d, as a whole number and s, m, h or d" .) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Refuses values that the schema can not judge. */}}
 {{- define "sealane.check" -}}
+{{- include "sealane.checkAddress" (dict "value" "servers.listenAddress" "address" .Values.servers.listenAddress) -}}
+{{- include "sealane.checkLife" .Values.servers.certificateTtl -}}
+{{- $dialled := list -}}
+{{- range .Values.servers.addresses -}}
+{{- include "sealane.checkDialled" (dict "value" "servers.addresses" "address" .grpc) -}}
+{{- include "sealane.checkDialled" (dict "value" "servers.addresses" "address" .status) -}}
+{{- if or (eq .grpc .status) (has .grpc $dialled) -}}
+{{- fail (printf "servers.addresses: %s is given twice: each server has an address of its own for gRPC, and the status API another" .grpc) -}}
+{{- end -}}
+{{- $dialled = append $dialled .grpc -}}
+{{- end -}}
 {{- $count := int .Values.servers.replicas -}}
 {{- $given := len .Values.servers.addresses -}}
 {{- if and $given (ne $given $count) -}}

@@ -59,7 +59,7 @@ impl FromStr for Selector {
                 Some((key, value)) => (key.trim(), Some(value.trim().to_owned())),
                 None => (t, None),
             };
-            let good = !key.is_empty() && !key.contains(['!', '(', ' ']);
+            let good = is_key(key) && value.as_deref().is_none_or(|v| v.is_empty() || is_name(v));
             good.then(|| (key.to_owned(), value))
                 .ok_or_else(|| format!("{t:?} is not KEY or KEY=VALUE (other selectors are not supported)"))
         };
@@ -72,6 +72,26 @@ impl FromStr for Selector {
     }
 }
 
+/// Whether a label can have this key: a name, after a domain and `/` or without. Another one would select nothing, for ever.
+fn is_key(key: &str) -> bool {
+    let domain = |d: &str| {
+        !d.is_empty()
+            && d.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+    };
+    match key.split_once('/') {
+        Some((prefix, name)) => domain(prefix) && is_name(name),
+        None => is_name(key),
+    }
+}
+
+/// Whether it is the name in a label's key, or a value that says something.
+fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let ends = [bytes.first(), bytes.last()].into_iter().flatten().all(u8::is_ascii_alphanumeric);
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=63).contains(&bytes.len()) && ends && bytes.iter().all(inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +102,30 @@ mod tests {
             |value: &str| NamespacePart { labels: BTreeMap::from([(IMPORT.to_owned(), value.to_owned())]) };
         assert!(NamespacePart::default().imports() && labelled("enabled").imports());
         assert!(!labelled("disabled").imports());
+    }
+
+    #[test]
+    fn a_selector_that_no_label_could_meet_is_refused() {
+        let parse = |text: &str| text.parse::<Selector>();
+        for good in ["", "team=a", "team = a, mesh", "example.org/team=a", "a=", "A_b.c=D-9"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "a==b",
+            "a!=b",
+            "!a",
+            "a in (b,c)",
+            "a notin (b)",
+            "=b",
+            "/a",
+            "a/",
+            "a/b/c",
+            "-a",
+            "a=b c",
+            "a=b/c",
+            "a=-",
+        ] {
+            assert!(parse(bad).unwrap_err().contains("is not KEY or KEY=VALUE"), "{bad}");
+        }
     }
 }

@@ -44,7 +44,7 @@ async fn furnish(plane: &ControlPlane) -> Result<()> {
     plane.apply(&render("sealane-crds", None, &[])?).await?;
     plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await?;
     plane.apply(&render("sealane-federation", None, &[])?).await?;
-    plane.apply(&render("sealane-cluster", None, &["gateway.enabled=true"])?).await?;
+    plane.apply(&render("sealane-cluster", Some("values-gateway"), &[])?).await?;
     // They would be changed, and not made, by what is tried out.
     plane.kubectl(&["delete", "statefulsets", "--all", "--namespace", NAMESPACE]).await?;
     Ok(())
