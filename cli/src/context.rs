@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How the command is run where its context is, with the chart's names.
+const IN_POD: &str = "kubectl --namespace sealane-system exec -i sealane-federation-0 -c server -- /sealane";
 /// The largest file that is read of a context.
 const MAX_FILE: u64 = 256 * 1024;
 
@@ -50,7 +52,7 @@ impl Context {
         if !directory.is_dir() {
             bail!(
                 "there is no context in {}: name one by --context or SEALANE_CONTEXT (`sealane federation init \
-                 --admin-out DIR` writes the first)",
+                 --admin-out DIR` writes the first). Where the servers run on Kubernetes their pods have one: {IN_POD} ...",
                 directory.display()
             );
         }
@@ -172,4 +174,17 @@ impl Context {
 #[must_use]
 pub fn default_directory() -> PathBuf {
     std::env::home_dir().unwrap_or_default().join(".sealane")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_context_is_told_where_there_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = Context::load(&directory.path().join("none")).unwrap_err().to_string();
+        assert!(said.starts_with("there is no context in /") && said.contains("SEALANE_CONTEXT"), "{said}");
+        assert!(said.ends_with("exec -i sealane-federation-0 -c server -- /sealane ..."), "{said}");
+    }
 }

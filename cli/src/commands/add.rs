@@ -10,7 +10,7 @@ use sealane_core::name::{ClusterName, IssuerName, Subject, TrustDomain};
 use sealane_proto::federation::v1::add_cluster_request::{Discovery, GivenKeys, Issuer};
 use sealane_proto::federation::v1::{AddClusterReply, AddClusterRequest};
 use sealane_trust::bundle::RootHash;
-use sealane_trust::{file, oidc, pem};
+use sealane_trust::{oidc, pem};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,8 @@ pub struct AddArgs {
     /// What its tokens name as their issuer. Without --jwks: an https URL where servers find the issuer's keys.
     #[arg(long, value_name = "URL")]
     pub oidc_issuer: Option<IssuerName>,
-    /// The certificate authorities (PEM) by which the issuer is verified [default: those of the servers' machines].
+    /// The certificate authorities (PEM) by which the issuer is verified; `-` reads standard input [default: those of the
+    /// servers' machines].
     #[arg(long, value_name = "FILE", conflicts_with = "jwks")]
     pub oidc_ca: Option<PathBuf>,
     /// The issuer's keys, as `kubectl get --raw /openid/v1/jwks` prints them; `-` reads standard input.
@@ -97,19 +98,19 @@ fn issuer(args: &AddArgs) -> Result<Issuer> {
         };
         return Ok(Issuer::Discovery(Discovery { url: name, authorities }));
     };
-    let jwks = read(path).with_context(|| format!("--jwks {}", path.display()))?;
+    let jwks = read(path, oidc::MAX_DOCUMENT).with_context(|| format!("--jwks {}", path.display()))?;
     oidc::keys(&jwks).with_context(|| format!("--jwks {}", path.display()))?;
     Ok(Issuer::Keys(GivenKeys { name, jwks }))
 }
 
 fn authorities(path: &Path) -> Result<Vec<Vec<u8>>> {
-    let found = pem::certificates(&file::read(path, pem::MAX_PEM as u64)?)?;
+    let found = pem::certificates(&read(path, pem::MAX_PEM)?)?;
     Ok(found.iter().map(|authority| authority.to_vec()).collect())
 }
 
 /// One byte more than is taken, so that what is too large is called that.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let most = oidc::MAX_DOCUMENT as u64 + 1;
+fn read(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let most = most as u64 + 1;
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         std::io::stdin().take(most).read_to_end(&mut bytes)?;
