@@ -5,11 +5,15 @@ use crate::clusters::{POD, answers, exec};
 use crate::snapshot::Snapshot;
 use crate::values::{Site, every_file};
 use anyhow::{Context, Result, ensure};
+use sealane::local::http;
 use sealane::local::wait::until_true;
 use sealane_tests::PATIENCE;
 use sealane_tests::charts::NAMESPACE;
 use sealane_tests::clusters::{Environment, Product, in_clusters, shop, two};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// CoreDNS looks for new kinds now and then.
@@ -28,6 +32,7 @@ fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing()
             environment.install(&product).await?;
             alive(&environment).await?;
             reached(&environment).await?;
+            told(&environment).await?;
             // A cluster leaves as people are told to let it leave; the other one as badly as it can.
             environment.sealane("east", &["cluster", "remove", "west"]).await?;
             crash(&environment, "east").await?;
@@ -122,6 +127,46 @@ async fn named(environment: &Environment, cluster: &str, name: &str) -> Result<(
         }
     }
     Ok(())
+}
+
+/// What an agent says of itself is read as the documentation says, and by nobody from outside of its pod.
+async fn told(environment: &Environment) -> Result<()> {
+    let mut forward = environment.command("kubectl")?;
+    forward.args([
+        "--context",
+        "west",
+        "--namespace",
+        NAMESPACE,
+        "port-forward",
+        "pod/sealane-agent-0",
+        ":7451",
+    ]);
+    let mut forward = forward.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("kubectl")?;
+    let told = forwarded(environment, &mut forward);
+    forward.kill().and_then(|()| forward.wait()).context("kubectl does not end")?;
+    let status = told?;
+    ensure!(status["cluster"] == "west" && status["session"]["synced"] == true, "{status}");
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/sealane-agent-0:7451/proxy/status");
+    let refused = environment.kubectl("west", &["get", "--raw", &path]).await;
+    let refused = format!("{:#}", refused.err().context("the status is told through the API server")?);
+    ensure!(refused.contains("only from this host"), "{refused}");
+    Ok(())
+}
+
+/// The status through what `kubectl port-forward` opened.
+fn forwarded(environment: &Environment, forward: &mut Child) -> Result<Value> {
+    let mut said = String::new();
+    BufReader::new(forward.stdout.as_mut().context("no output")?).read_line(&mut said)?;
+    let address = said.split(' ').find_map(|word| word.parse::<SocketAddr>().ok());
+    let address = address.with_context(|| format!("kubectl says {said:?}"))?;
+    std::thread::scope(|scope| {
+        let ask = scope.spawn(|| {
+            environment.enter()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(http::get(address, "/status"))?.json()
+        });
+        ask.join().map_err(|_| anyhow::anyhow!("it panicked"))?
+    })
 }
 
 /// Lets the agent of a cluster crash again and again, from now on.
