@@ -58,6 +58,13 @@ impl StatusClient {
         Ok(self)
     }
 
+    /// The same, asking only the server that is reached there.
+    #[must_use]
+    pub fn at(mut self, reach: Reach) -> Self {
+        self.context.move_to(reach);
+        self
+    }
+
     /// What the client knows of the federation.
     #[must_use]
     pub fn context(&self) -> &AdminContext {

@@ -128,6 +128,11 @@ impl Context {
         Ok(())
     }
 
+    /// Forgets all servers, and knows this one.
+    pub fn move_to(&mut self, reach: Reach) {
+        self.file.servers = vec![reach];
+    }
+
     /// TLS to the servers and no one else, as the administrator.
     #[must_use]
     pub fn tls(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {

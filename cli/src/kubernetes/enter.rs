@@ -6,7 +6,6 @@ use super::{EnterArgs, Member};
 use crate::client::StatusClient;
 use crate::commands::{remove, token};
 use crate::context::{Context as AdminContext, Reach};
-use crate::output::Format;
 use anyhow::{Context, Result, bail, ensure};
 use sealane_agent::args::Kubernetes;
 use sealane_core::identity::FederationId;
@@ -139,7 +138,7 @@ impl Enter {
         let mine = |address: &Option<String>| address.as_ref() == Some(&self.me.address);
         for former in servers.iter().filter(|s| mine(&s.address)) {
             tracing::warn!(server = former.id, "taking out the server whose disk was lost");
-            remove::server(context, former.id, Format::Table).await?;
+            remove::take_out(context, former.id).await?;
         }
         Ok(())
     }

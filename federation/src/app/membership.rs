@@ -19,8 +19,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long one server may take: the leader waits until this one caught up.
 const PATIENCE: Duration = Duration::from_secs(65);
 
-/// Sees to it that this server votes and that its addresses are recorded; returns when both are done, or when the
-/// federation refuses it: then it says why, for the server has no use.
+/// For how long a server that votes no more may be about to be taken out: its record goes after its vote.
+const TAKEN_OUT: Duration = Duration::from_secs(3);
+
+/// Sees to it that this server votes and that its addresses are recorded, for as long as it runs; returns when the
+/// federation refuses it, or has taken it out: then it says why, for the server has no use.
 pub(super) async fn settle(serving: Serving, directory: Directory, refused: watch::Sender<Option<String>>) {
     let me = directory.identity.clone();
     let mut said = None;
@@ -33,7 +36,7 @@ pub(super) async fn settle(serving: Serving, directory: Directory, refused: watc
             let state = serving.state();
             if recorded(&state, &me) {
                 if forget_others(&serving, &directory, &state).await {
-                    return;
+                    votes(&serving).await;
                 }
             } else if let Err(error) = record(&serving, &me).await {
                 tracing::debug!(error, "this server's addresses are not recorded yet");
@@ -54,6 +57,17 @@ pub(super) async fn settle(serving: Serving, directory: Directory, refused: watc
             }
         }
     }
+}
+
+/// Waits until this server votes no more. It would answer on with what it knew last, and call itself ready.
+async fn votes(serving: &Serving) {
+    let mut status = serving.replica.status();
+    if status.wait_for(|s| !s.voters.contains(&serving.id)).await.is_err() {
+        // The replica ended, and with it everything.
+        std::future::pending::<()>().await;
+    }
+    tracing::warn!("this server votes no more");
+    sleep(TAKEN_OUT).await;
 }
 
 fn recorded(state: &State, me: &Identity) -> bool {

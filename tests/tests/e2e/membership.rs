@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use sealane::local::caller::{Caller, Refused};
-use sealane::local::{Traffic, http, inspect, wait};
+use sealane::local::{Federation, Traffic, http, inspect, wait};
 use sealane_tests::{PATIENCE, Pair, TTL, call, in_lab};
 
 /// A cluster is removed while requests go to it: they end, everybody else's go on, and it can not come back by itself.
@@ -76,6 +76,35 @@ async fn stays_out(pair: &mut Pair, caller: &Caller) -> Result<()> {
     let clusters = pair.federation.client()?.clusters().await?.clusters;
     ensure!(clusters.iter().all(|c| c.name != "west"), "west is back");
     Ok(())
+}
+
+/// A server that runs is taken out: the command says what becomes of it, and that becomes of it, also when it is started again.
+#[test]
+fn a_server_that_runs_is_taken_out_and_ends() {
+    in_lab(async |lab| {
+        let mut federation = Federation::of(lab, 3).await?;
+        let leader = federation.leader().await?;
+        let at = (0..3).find(|at| *at != leader).context("no follower")?;
+        let id = federation.id_of(at).await?;
+        let said = federation.sealane(&["server", "remove", &id.to_string()]).await?;
+        ensure!(said.starts_with(&format!("removed server {id}, which still ran: it ends now")), "{said}");
+        let reason = format!("server {id} was removed from the federation");
+        wait::until_true("it ended, and says why", PATIENCE, async || {
+            let process = federation.servers[at].process.as_mut().context("it was not started")?;
+            let ended = process.ended().is_some();
+            ensure!(!ended || process.said().contains(&reason), "{}", process.said());
+            Ok(ended)
+        })
+        .await?;
+        // Whether it says that it is ready before it asks is a matter of luck.
+        let _ready_or_not = federation.start(at).await;
+        wait::until_true("it ends again", PATIENCE, async || {
+            let process = federation.servers[at].process.as_mut().context("it was not started")?;
+            Ok(process.ended().is_some() && process.said().contains(&reason))
+        })
+        .await?;
+        federation.voting(2).await
+    });
 }
 
 /// A used token opens nothing.

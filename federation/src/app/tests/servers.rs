@@ -133,7 +133,11 @@ async fn a_server_is_removed_through_a_follower_and_does_not_come_back() {
         (!state.1.state.servers.contains_key(&sealane_core::identity::ServerId(gone))).then_some(())
     })
     .await;
-    bench.servers.remove(&gone).unwrap().stop().await;
+    let mut removed = bench.servers.remove(&gone).unwrap();
+    let why =
+        tokio::time::timeout(PATIENCE, removed.stopped()).await.expect("it goes on, and calls itself ready");
+    assert!(why.contains(&format!("server {gone} was removed from the federation")), "{why}");
+    removed.stop().await;
     bench.stop().await;
 }
 
