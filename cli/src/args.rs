@@ -1,5 +1,8 @@
 //! The command line.
 
+mod examples;
+mod unasked;
+
 use crate::app::AppArgs;
 use crate::commands::add::AddArgs;
 use crate::commands::token::TokenCommand;
@@ -53,25 +56,29 @@ pub struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a whole federation on this machine and prove what it claims.
+    #[command(args = unasked::none())]
     Demo(DemoArgs),
     /// Servers, leader and clusters at a glance.
+    #[command(after_help = examples::STATUS)]
     Status,
     /// The clusters: lease, evidence, last heard, certificate expiry.
+    #[command(after_help = examples::CLUSTERS)]
     Clusters {
         /// One cluster, in full.
         name: Option<ClusterName>,
     },
     /// The services: who exports them, to how many endpoints, with what conflicts.
+    #[command(after_help = examples::SERVICES)]
     Services {
         /// One service, in full.
         #[arg(value_name = "NAMESPACE/NAME")]
         service: Option<ServiceKey>,
     },
     /// Where a cluster's connections to a service can go.
-    #[command(after_help = "Example:\n  sealane endpoints shop/cart --from east")]
+    #[command(after_help = examples::ENDPOINTS)]
     Endpoints(ServiceFrom),
     /// Every place a service could be reached at from a cluster, chosen or not, and why.
-    #[command(after_help = "Example:\n  sealane explain shop/cart --from east")]
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ServiceFrom),
     /// Join tokens for clusters and servers.
     #[command(subcommand)]
@@ -83,16 +90,19 @@ pub enum Command {
     #[command(subcommand)]
     Server(ServerCommand),
     /// A federation server (as `sealane-federation`).
+    #[command(args = unasked::none())]
     Federation(sealane_federation::Args),
     /// A cluster's agent (as `sealane-agent`).
+    #[command(args = unasked::none())]
     Agent(sealane_agent::Args),
     /// A data-plane proxy (as `sealane-proxy`).
+    #[command(args = unasked::none())]
     Proxy(Box<sealane_proxy::Args>),
     /// Take out of a Kubernetes cluster what its agents wrote there. The chart does it by itself when it is uninstalled.
-    #[command(after_help = crate::uninstall::HELP)]
+    #[command(after_help = crate::uninstall::HELP, args = unasked::none())]
     Uninstall(UninstallArgs),
     /// What the charts run beside the components.
-    #[command(subcommand)]
+    #[command(subcommand, args = unasked::none())]
     Kubernetes(KubernetesCommand),
     /// The demo's application.
     #[command(hide = true)]
@@ -103,6 +113,24 @@ pub enum Command {
         /// The directory.
         directory: PathBuf,
     },
+}
+
+impl Command {
+    /// Whether it asks the servers, by an administrator's context; else the global options say nothing to it.
+    #[must_use]
+    pub fn asks_servers(&self) -> bool {
+        matches!(
+            self,
+            Command::Status
+                | Command::Clusters { .. }
+                | Command::Services { .. }
+                | Command::Endpoints(_)
+                | Command::Explain(_)
+                | Command::Token(_)
+                | Command::Cluster(_)
+                | Command::Server(_)
+        )
+    }
 }
 
 /// A service, as one cluster sees it.
@@ -126,16 +154,10 @@ pub enum ClusterCommand {
     #[command(after_help = crate::commands::add::HELP)]
     Add(AddArgs),
     /// Confirm that clusters which fell silent all at once are gone indeed, so that their leases lapse.
-    #[command(
-        after_help = "When more than half of all leases would lapse within one time to live, the servers suspect \
-                      themselves and hold every lapse back; `sealane status` says so. A lapse alone withdraws nothing: \
-                      those who probe a cluster must find it down too."
-    )]
+    #[command(after_help = examples::CONFIRM_LAPSES)]
     ConfirmLapses,
     /// Revoke a cluster's membership: its streams end, its exports and its trust leave every view.
-    #[command(
-        after_help = "A name may join again with a new token, or when it is added again; the old certificates stay refused."
-    )]
+    #[command(after_help = examples::REMOVE_CLUSTER)]
     Remove {
         /// The cluster.
         name: ClusterName,
@@ -146,11 +168,10 @@ pub enum ClusterCommand {
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// Let the federation use what the newest version brought, once every server runs it.
-    #[command(
-        after_help = "Every server is asked first. Until then a server may go back to the older version; afterwards none can."
-    )]
+    #[command(after_help = examples::RAISE_VERSION)]
     RaiseVersion,
-    /// Take a server out of the federation. Stop it first, and never start it again.
+    /// Take a server out of the federation, for good.
+    #[command(after_help = examples::REMOVE_SERVER)]
     Remove {
         /// Its id, as `sealane status` shows it.
         id: u64,
@@ -172,5 +193,39 @@ mod tests {
         for line in [["sealane", "-o", "json", "status"], ["sealane", "status", "-o", "json"]] {
             assert_eq!(Args::parse_from(line).global.output, Format::Json);
         }
+    }
+
+    #[test]
+    fn what_asks_no_server_neither_shows_nor_takes_a_global_option() {
+        let mut command = Args::command();
+        command.build();
+        let at = |path: &[&str]| {
+            path.iter().fold(&command, |c, name| c.find_subcommand(name).expect("there is one of the name"))
+        };
+        let globals = |path: &[&str]| {
+            let shown = at(path).get_arguments().filter(|a| !a.is_hide_set()).map(|a| a.get_id().as_str());
+            shown.filter(|id| ["context", "output", "consistent"].contains(id)).count()
+        };
+        assert_eq!((globals(&["status"]), globals(&["cluster", "add"])), (3, 3));
+        let silent: [&[&str]; 7] = [
+            &["demo"],
+            &["federation", "run"],
+            &["agent"],
+            &["agent", "run"],
+            &["proxy"],
+            &["uninstall"],
+            &["kubernetes", "enter"],
+        ];
+        for path in silent {
+            assert_eq!(globals(path), 0, "{path:?}");
+            for option in [&["--context", "east"][..], &["-o", "json"], &["--consistent"]] {
+                let line = [&["sealane"], path, option].concat();
+                let said = Args::try_parse_from(&line).unwrap_err().to_string();
+                assert!([option[0], "--output"].iter().any(|name| said.contains(name)), "{line:?}: {said}");
+            }
+        }
+        let said =
+            Args::try_parse_from(["sealane", "uninstall", "--context", "east"]).unwrap_err().to_string();
+        assert!(said.contains("this command asks no server (--kube-context names"), "{said}");
     }
 }

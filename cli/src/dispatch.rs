@@ -4,6 +4,7 @@ use crate::args::{Args, ClusterCommand, Command, GlobalArgs, ServerCommand};
 use crate::client::StatusClient;
 use crate::context::{Context as AdminContext, default_directory};
 use crate::kubernetes::KubernetesCommand;
+use crate::output::Format;
 use crate::{app, commands, demo, kubernetes, local, uninstall};
 use anyhow::{Context, Result, ensure};
 use std::future::Future;
@@ -17,6 +18,9 @@ use tokio::runtime::{Builder, Runtime};
 /// When it fails; [`crate::exit::code`] gives the exit code.
 pub fn run(args: Args) -> Result<ExitCode> {
     let Args { global, command } = args;
+    if !command.asks_servers() {
+        refuse(&global)?;
+    }
     match command {
         Command::Federation(args) => several()?.block_on(sealane_federation::run(args))?,
         Command::Agent(args) => several()?.block_on(sealane_agent::run(args))?,
@@ -26,24 +30,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Kubernetes(KubernetesCommand::Enter(args)) => {
             several_logged("info", kubernetes::enter(args))?
         }
-        Command::Uninstall(args) => {
-            refuse_context(&global)?;
-            several_logged("info", uninstall::uninstall(args))?
-        }
+        Command::Uninstall(args) => several_logged("info", uninstall::uninstall(args))?,
         Command::Demo(args) => return several_logged("warn", demo::run(args)),
         command => operator(administer(global, command))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who gives kubectl's option means another cluster than the one that would be taken.
-fn refuse_context(global: &GlobalArgs) -> Result<()> {
+/// Global options before a command that asks no server. Who gives kubectl's --context means another cluster than the one
+/// that would be taken.
+fn refuse(global: &GlobalArgs) -> Result<()> {
     let given = global.context.is_some()
         && global.context.as_deref().map(Path::as_os_str) != std::env::var_os("SEALANE_CONTEXT").as_deref();
     ensure!(
         !given,
         "--context is an administrator's directory, which nothing is asked of here: --kube-context names the context of \
          --kubeconfig"
+    );
+    ensure!(
+        global.output == Format::default() && !global.consistent,
+        "--output and --consistent are for commands that ask the servers, which this one does not"
     );
     Ok(())
 }

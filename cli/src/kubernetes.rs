@@ -20,8 +20,14 @@ use std::str::FromStr;
 pub enum KubernetesCommand {
     /// Make this pod's disk a server's: found the federation that a Secret is to record, join the one that it records, or
     /// leave the disk as it is. The charts run it before the server.
+    #[command(after_help = ENTER)]
     Enter(EnterArgs),
 }
+
+const ENTER: &str = "\
+Example:
+  sealane kubernetes enter --dir /var/lib/sealane/server --secret sealane-federation --pod sealane-federation-0 \\
+      --server sealane-federation-0=s0.example.org:7443,s0.example.org:7444 --admin-out /run/sealane/admin";
 
 /// `sealane kubernetes enter`.
 #[derive(Debug, Args)]

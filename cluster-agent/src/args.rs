@@ -45,10 +45,24 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Run the agent.
+    #[command(after_help = RUN)]
     Run(Box<RunArgs>),
     /// Write a single-use file by which one proxy gets its first certificate; works beside the running agent.
+    #[command(after_help = WORKLOAD_TOKEN)]
     WorkloadToken(WorkloadTokenArgs),
 }
+
+const RUN: &str = "\
+Examples:
+  sealane-agent run --dir /var/lib/sealane --join-token-file token --manifests /etc/sealane/manifests \\
+      --out /run/sealane/out --listen 10.0.0.5:7450 --gateway 10.0.0.9:15443
+  sealane-agent run --dir /var/lib/sealane --join-token-file token --source kubernetes \\
+      --listen 0.0.0.0:7450 --advertise sealane-agent.sealane-system.svc:7450";
+
+const WORKLOAD_TOKEN: &str = "\
+Examples:
+  sealane-agent workload-token --dir /var/lib/sealane --namespace shop --service-account cart --out cart.token
+  sealane-agent workload-token --dir /var/lib/sealane --gateway --out - > gateway.token";
 
 /// The format of log messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -38,14 +38,36 @@ pub enum Command {
     ///
     /// Makes the root (keep DIR/pki/root.key safe: it admits further servers), this server's own issuer, and a
     /// context directory with an administrator's certificate that is valid for 90 days.
+    #[command(after_help = INIT)]
     Init(InitArgs),
     /// Become a further server of a federation, by a token of `sealane token create --server`.
+    #[command(after_help = JOIN)]
     Join(JoinArgs),
     /// Serve.
+    #[command(after_help = RUN)]
     Run(RunArgs),
     /// Make a federation of one from the disk of its last surviving server.
+    #[command(after_help = RECOVER)]
     Recover(RecoverArgs),
 }
+
+const INIT: &str = "\
+Example:
+  sealane-federation init --dir s1 --address s1.example.org:7443 --status-address s1.example.org:7444 --admin-out admin";
+
+const JOIN: &str = "\
+Example:
+  sealane token create --server --out s2.token
+  sealane-federation join --dir s2 --token-file s2.token --address s2.example.org:7443 --status-address s2.example.org:7444";
+
+const RUN: &str = "\
+Examples:
+  sealane-federation run --dir s1
+  sealane-federation run --dir s1 --listen 0.0.0.0:7443 --status-listen 0.0.0.0:7444 --metrics-listen 127.0.0.1:7445";
+
+const RECOVER: &str = "\
+Example:
+  sealane-federation recover --dir s1 --force-new-cluster";
 
 /// How others reach a server.
 #[derive(Debug, Clone, clap::Args)]
