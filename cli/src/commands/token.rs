@@ -64,6 +64,13 @@ struct Made {
     expires_ms: u64,
 }
 
+/// What is printed of a token that went into no file.
+#[derive(Serialize)]
+struct Shown<'a> {
+    token: &'a str,
+    expires_ms: u64,
+}
+
 /// Makes a token.
 ///
 /// # Errors
@@ -75,7 +82,9 @@ pub async fn run(context: &AdminContext, command: TokenCommand, format: Format) 
     }
     let (token, expires_ms) = create(context, &args).await?;
     let text = token.to_text();
-    let Some(path) = args.out else { return output::line(&text) };
+    let Some(path) = args.out else {
+        return output::print(format, &Shown { token: &text, expires_ms }, |shown| shown.token.to_owned());
+    };
     file::write(&path, text.as_bytes(), Access::Private)?;
     output::print(format, &Made { file: path, expires_ms }, |made| {
         format!("wrote {} (single use, for {} at most)", made.file.display(), output::ago(args.ttl))
