@@ -18,6 +18,7 @@ pub async fn all(client: &StatusClient, format: Format) -> Result<()> {
             "name",
             "standing",
             "lease",
+            "since",
             "heard",
             "network",
             "exports",
@@ -49,7 +50,7 @@ fn added(added: &[Added]) -> String {
     output::table(["added", "joined", "issuer", "keys", "subject", "last by a token"], added.iter().map(row))
 }
 
-fn row(c: &Cluster) -> [String; 9] {
+fn row(c: &Cluster) -> [String; 10] {
     let view = c
         .view
         .as_ref()
@@ -57,8 +58,9 @@ fn row(c: &Cluster) -> [String; 9] {
     [
         c.name.clone(),
         super::word(&c.standing),
-        lease(c),
-        or_dash(c.last_heard_ms.map(|ms| format!("{} ago", ago(Duration::from_millis(ms))))),
+        super::word(&c.lease.state),
+        or_dash(c.lease.since_ms.map(since)),
+        or_dash(c.last_heard_ms.map(since)),
         c.network.clone(),
         c.exports.to_string(),
         c.imports.to_string(),
@@ -67,8 +69,13 @@ fn row(c: &Cluster) -> [String; 9] {
     ]
 }
 
+/// Since when a lease is what it is, which is no time that is left.
+fn since(ms: u64) -> String {
+    format!("{} ago", ago(Duration::from_millis(ms)))
+}
+
 fn lease(c: &Cluster) -> String {
-    let since = c.lease.since_ms.map(|ms| format!(" {}", ago(Duration::from_millis(ms)))).unwrap_or_default();
+    let since = c.lease.since_ms.map(|ms| format!(", since {}", since(ms))).unwrap_or_default();
     format!("{}{since}", super::word(&c.lease.state))
 }
 
@@ -137,4 +144,45 @@ fn text(c: &Cluster) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealane_federation::rest::types::{Lease, LeaseState, Locality, Standing};
+
+    fn cluster(standing: Standing, state: LeaseState, since_ms: Option<u64>) -> Cluster {
+        Cluster {
+            name: "west".to_owned(),
+            id: 2,
+            trust_domain: "west.sealane.local".to_owned(),
+            uid: None,
+            standing,
+            lease: Lease { state, since_ms, since: None },
+            last_heard_ms: since_ms.map(|_| 900),
+            joined: "2026-11-21T11:40:34Z".to_owned(),
+            certificate_not_after: "2026-11-28T11:40:34Z".to_owned(),
+            session: None,
+            network: "west".to_owned(),
+            locality: Locality::default(),
+            gateways: Vec::new(),
+            probes: Vec::new(),
+            interest: Vec::new(),
+            bundle_sequence: None,
+            exports: 0,
+            imports: 0,
+            lanes: Vec::new(),
+            witnesses: Vec::new(),
+            view: None,
+        }
+    }
+
+    #[test]
+    fn a_lease_is_told_by_since_when_and_who_never_had_one_is_not_suspected() {
+        let row = |standing, state, since| row(&cluster(standing, state, since))[1..5].join("|");
+        assert_eq!(row(Standing::Live, LeaseState::Live, Some(240_000)), "live|live|4m ago|0s ago");
+        assert_eq!(row(Standing::Joining, LeaseState::Never, None), "joining|never|-|-");
+        let text = text(&cluster(Standing::Suspect, LeaseState::Lapsed, Some(7_000)));
+        assert!(text.contains("\nlease              lapsed, since 7s ago\n"), "{text}");
+    }
 }

@@ -83,7 +83,7 @@ fn cluster_of(reading: &Reading, c: &Cluster, contacts: &Contacts) -> types::Clu
         id: c.id.0,
         trust_domain: c.trust_domain.to_string(),
         uid: c.uid.as_ref().map(ToString::to_string),
-        standing: standing(liveness.standing),
+        standing: standing(&liveness),
         lease: lease(c.lease, now),
         last_heard_ms: contact
             .and_then(|c| c.heard)
@@ -114,11 +114,13 @@ fn applied(contact: &Contact) -> Option<types::AppliedView> {
     })
 }
 
-pub(super) fn standing(standing: Standing) -> types::Standing {
-    match standing {
-        Standing::Live => types::Standing::Live,
-        Standing::Suspect => types::Standing::Suspect,
-        Standing::Withdrawn => types::Standing::Withdrawn,
+/// The verdict; who never opened a session is not suspected of anything.
+pub(super) fn standing(liveness: &Liveness) -> types::Standing {
+    match (liveness.lease, liveness.standing) {
+        (Lease::Never, _) => types::Standing::Joining,
+        (_, Standing::Live) => types::Standing::Live,
+        (_, Standing::Suspect) => types::Standing::Suspect,
+        (_, Standing::Withdrawn) => types::Standing::Withdrawn,
     }
 }
 

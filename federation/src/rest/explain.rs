@@ -82,7 +82,7 @@ fn export(export: &ExportReport, now: Millis) -> types::ExplainedExport {
         observed: export.observed,
         counted: export.counted.is_ok(),
         reason: export.counted.as_ref().err().cloned(),
-        standing: standing(export.liveness.standing),
+        standing: standing(&export.liveness),
         lease: lease(export.liveness.lease, now),
         witnesses: witnesses(&export.liveness),
         liveness: sentence(&export.liveness, now),
@@ -91,7 +91,7 @@ fn export(export: &ExportReport, now: Millis) -> types::ExplainedExport {
 
 fn sentence(liveness: &Liveness, now: Millis) -> String {
     let lease = match liveness.lease {
-        Lease::Never => "it never opened a session".to_owned(),
+        Lease::Never => return "joining: it has opened no session yet".to_owned(),
         Lease::Live { .. } => return "live: its lease is live".to_owned(),
         Lease::Lapsed { since } => format!("its lease lapsed {} s ago", now.since(since) / 1000),
     };

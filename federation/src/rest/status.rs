@@ -1,5 +1,6 @@
 //! `/status` and `/servers`.
 
+use super::cluster::standing;
 use super::types::{self, ServerRole};
 use super::{Reading, STALE, count, millis};
 use crate::consensus::status::{RaftStatus, Role};
@@ -8,7 +9,6 @@ use sealane_core::command::VERSION;
 use sealane_core::identity::ServerId;
 use sealane_core::liveness;
 use sealane_core::state::State;
-use sealane_core::view::Standing;
 use sealane_trust::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -112,10 +112,11 @@ fn reachable(id: ServerId, reading: &Reading) -> Option<bool> {
 fn standings(state: &State) -> BTreeMap<&'static str, Vec<String>> {
     let mut all = BTreeMap::from([("live", Vec::new()), ("suspect", Vec::new()), ("withdrawn", Vec::new())]);
     for cluster in state.clusters.values() {
-        let standing = match liveness::verdict(state, cluster.id).standing {
-            Standing::Live => "live",
-            Standing::Suspect => "suspect",
-            Standing::Withdrawn => "withdrawn",
+        let standing = match standing(&liveness::verdict(state, cluster.id)) {
+            types::Standing::Joining => "joining",
+            types::Standing::Live => "live",
+            types::Standing::Suspect => "suspect",
+            types::Standing::Withdrawn => "withdrawn",
         };
         all.entry(standing).or_default().push(cluster.name.to_string());
     }
@@ -145,7 +146,9 @@ fn warnings(
     for (standing, names) in
         standings.iter().filter(|(standing, names)| **standing != "live" && !names.is_empty())
     {
-        all.push(format!("{standing}: {}", names.join(", ")));
+        let why =
+            if *standing == "joining" { " (joined, and no agent has opened a session yet)" } else { "" };
+        all.push(format!("{standing}: {}{why}", names.join(", ")));
     }
     let silent = raft.progress.keys().filter(|id| reachable(**id, reading) == Some(false));
     all.extend(silent.map(|id| format!("server {id} is not heard of")));

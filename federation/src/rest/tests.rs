@@ -1,6 +1,9 @@
 //! The times that are answered. What the routes answer is held against the OpenAPI document in `app::tests`.
 
 use super::*;
+use sealane_core::liveness::Liveness;
+use sealane_core::state::Lease;
+use sealane_core::view::Standing;
 
 #[test]
 fn times_are_rfc_3339_in_utc() {
@@ -26,4 +29,16 @@ fn the_document_names_every_route_and_type() {
             "/api/v1/status",
         ]
     );
+}
+
+#[test]
+fn who_never_opened_a_session_is_joining_and_not_suspect() {
+    let said = |lease, standing| {
+        cluster::standing(&Liveness { standing, lease, witnesses: Vec::new(), up: 0, down: 0 })
+    };
+    assert_eq!(said(Lease::Never, Standing::Suspect), types::Standing::Joining);
+    let lapsed = Lease::Lapsed { since: Millis(5) };
+    assert_eq!(said(lapsed, Standing::Suspect), types::Standing::Suspect);
+    assert_eq!(said(lapsed, Standing::Withdrawn), types::Standing::Withdrawn);
+    assert_eq!(said(Lease::Live { since: Millis(5) }, Standing::Live), types::Standing::Live);
 }

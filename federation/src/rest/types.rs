@@ -228,6 +228,8 @@ pub struct Cluster {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
+    /// It joined, and has opened no session yet: nothing of it can be lost.
+    Joining,
     /// Its lease is live.
     Live,
     /// Its lease lapsed, but the witnesses do not outvote it: nothing is withdrawn.
