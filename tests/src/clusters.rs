@@ -33,6 +33,7 @@ use progress::Progress;
 use rustix::thread::LinkNameSpaceType;
 use state::{Record, Running};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,10 @@ impl Environment {
     /// # Errors
     /// As [`Environment::up`], and when Sealane does not become ready.
     pub async fn up_with(place: Place, plans: &[Plan], product: &Product) -> Result<Self> {
-        let environment = Self::prepared(place, plans, product).await?;
+        let progress = Progress::begin();
+        // Whoever looks meanwhile sees that it is not done.
+        let _lock = reserve(&place, progress).await?;
+        let environment = Self::bring(place, plans, Some(product), progress).await?;
         environment.install(product).await.context("the clusters run, Sealane in them does not")?;
         Ok(environment)
     }
@@ -88,8 +92,17 @@ impl Environment {
         product: Option<&Product>,
         progress: Progress,
     ) -> Result<Self> {
-        needs::meet(&|what| progress.say(what)).await?;
-        let _lock = place.lock()?;
+        let _lock = reserve(&place, progress).await?;
+        Self::bring(place, plans, product, progress).await
+    }
+
+    /// The same, with the lock held.
+    async fn bring(
+        place: Place,
+        plans: &[Plan],
+        product: Option<&Product>,
+        progress: Progress,
+    ) -> Result<Self> {
         let groups = Groups::of(&place.group())?;
         if let Some(record) = place.record()? {
             ensure!(
@@ -116,16 +129,45 @@ impl Environment {
     /// # Errors
     /// When there are none, or not all of them run.
     pub fn running(place: Place) -> Result<Self> {
-        let none = || format!("no clusters run in {}: bring some up first", place.path().display());
-        let record = place.record()?.with_context(none)?;
-        let dead = record.clusters.iter().find(|c| !c.init.lives());
-        if let Some(Running { plan, .. }) = dead {
-            anyhow::bail!(
-                "the node of {} is dead: take the clusters down, and bring them up again",
-                plan.name
-            );
+        let environment = Self::left(place)?;
+        if let Some(plan) = environment.lost().next() {
+            anyhow::bail!("{}", dead(&plan.name));
         }
+        Ok(environment)
+    }
+
+    /// The clusters that were brought up, also where some of them were [lost](Environment::lost) since.
+    ///
+    /// # Errors
+    /// When there are none, or none of them runs.
+    pub fn left(place: Place) -> Result<Self> {
+        let Some(record) = place.record()? else {
+            ensure!(
+                !place.is_worked_on()?,
+                "the clusters of {} are being brought up, or taken down: wait for it",
+                place.path().display()
+            );
+            anyhow::bail!("no clusters run in {}: bring some up first", place.path().display());
+        };
+        ensure!(
+            record.clusters.iter().any(|c| c.init.lives()),
+            "every node of {} is dead: take the clusters down, and bring them up again",
+            place.path().display()
+        );
         Ok(Environment { place, record, progress: Progress::begin() })
+    }
+
+    /// The clusters whose nodes are dead.
+    pub fn lost(&self) -> impl Iterator<Item = &Plan> {
+        self.record.clusters.iter().filter(|c| !c.init.lives()).map(|c| &c.plan)
+    }
+
+    /// Whether a command that brings these clusters up, or takes them down, is at work.
+    ///
+    /// # Errors
+    /// When that can not be seen.
+    pub fn is_worked_on(&self) -> Result<bool> {
+        self.place.is_worked_on()
     }
 
     /// The clusters.
@@ -156,7 +198,7 @@ impl Environment {
     /// # Errors
     /// Without root, or when the network is gone.
     pub fn enter(&self) -> Result<()> {
-        let hub = std::fs::File::open(self.place.hub()).context("the clusters' network is gone")?;
+        let hub = File::open(self.place.hub()).context("the clusters' network is gone")?;
         rustix::thread::move_into_link_name_space(hub.as_fd(), Some(LinkNameSpaceType::Network))
             .context("can not enter the clusters' network")
     }
@@ -167,6 +209,7 @@ impl Environment {
     /// When there is no such cluster.
     pub fn node_command(&self, cluster: &str, words: &[String]) -> Result<Command> {
         let running = self.cluster(cluster)?;
+        ensure!(running.init.lives(), "{}", dead(cluster));
         let mut command = node::enter(running.init, words).into_std();
         command.env("CONTAINERD_ADDRESS", config::SOCKET).env("CONTAINERD_NAMESPACE", "k8s.io");
         command.stdin(std::process::Stdio::inherit());
@@ -209,13 +252,13 @@ impl Environment {
         run(&mut command.into(), QUICK).await.map(|_| ())
     }
 
-    /// Imports an OCI archive into every node; what was in it.
+    /// Imports an OCI archive into every node that is there; what was in it.
     ///
     /// # Errors
     /// When a node refuses it.
     pub async fn load(&self, archive: &Path) -> Result<Vec<String>> {
         let mut said = Vec::new();
-        for Running { plan, init } in &self.record.clusters {
+        for Running { plan, init } in self.record.clusters.iter().filter(|c| c.init.lives()) {
             said.push(format!("{}: {}", plan.name, images::import(*init, archive).await?));
         }
         Ok(said)
@@ -230,6 +273,18 @@ impl Environment {
             )
         })
     }
+}
+
+/// The lock, once the machine has what is needed.
+async fn reserve(place: &Place, progress: Progress) -> Result<File> {
+    needs::meet(&|what| progress.say(what)).await?;
+    place.lock()
+}
+
+/// What is said of a cluster that was lost.
+#[must_use]
+pub fn dead(cluster: &str) -> String {
+    format!("the node of {cluster} is dead: take the clusters down, and bring them up again")
 }
 
 /// Takes all clusters down, and removes everything that was started or made for them; nothing where there is nothing.

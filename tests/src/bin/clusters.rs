@@ -6,6 +6,7 @@ use sealane_tests::charts::{CHARTS, NAMESPACE};
 use sealane_tests::clusters::layout::{MOST, Topology, plan};
 use sealane_tests::clusters::{self, Environment, Place, Product};
 use sealane_tests::tools;
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -180,8 +181,13 @@ fn values(text: &str) -> Result<(String, PathBuf), String> {
     Ok((chart.to_owned(), file))
 }
 
+/// The clusters that are there; what was lost is said, and hinders nobody who asks the others.
 fn running() -> Result<Environment> {
-    Environment::running(Place::usual()?)
+    let environment = Environment::left(Place::usual()?)?;
+    for plan in environment.lost() {
+        eprintln!("warning: {}", clusters::dead(&plan.name));
+    }
+    Ok(environment)
 }
 
 async fn interrupted() -> Result<()> {
@@ -193,21 +199,30 @@ async fn interrupted() -> Result<()> {
 }
 
 async fn status() -> Result<ExitCode> {
-    let environment = running()?;
+    let environment = Environment::left(Place::usual()?)?;
+    let lost: BTreeSet<&str> = environment.lost().map(|plan| plan.name.as_str()).collect();
     let mut all = true;
     for plan in environment.plans() {
-        let nodes = ["get", "--raw", "/readyz"];
-        let state = match environment.kubectl(&plan.name, &nodes).await {
-            Ok(_) => format!("ready{}", workloads(&environment, &plan.name).await?),
-            Err(error) => {
-                all = false;
-                format!("not ready: {error:#}")
-            }
+        let state = match lost.contains(plan.name.as_str()) {
+            true => Err(anyhow::anyhow!("lost: {}", clusters::dead(&plan.name))),
+            false => ready(&environment, &plan.name).await,
         };
+        all &= state.is_ok();
+        let state = state.unwrap_or_else(|error| format!("{error:#}"));
         println!("{:8} {}  pods {}  {state}", plan.name, plan.server(), plan.pods().join(","));
     }
     println!("kubeconfig {}", environment.kubeconfig().display());
+    if environment.is_worked_on()? {
+        all = false;
+        println!("not done: they are still being brought up, or taken down");
+    }
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What runs in a cluster whose API server answers.
+async fn ready(environment: &Environment, cluster: &str) -> Result<String> {
+    environment.kubectl(cluster, &["get", "--raw", "/readyz"]).await.context("not ready")?;
+    Ok(format!("ready{}", workloads(environment, cluster).await?))
 }
 
 /// How many pods of Sealane are ready, of how many.

@@ -130,6 +130,23 @@ impl Place {
         }
     }
 
+    /// Whether somebody holds the lock.
+    pub(super) fn is_worked_on(&self) -> Result<bool> {
+        let path = self.0.join(MARK);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => {
+                Err(error).with_context(|| format!("can not look at the lock of {}", path.display()))
+            }
+        }
+    }
+
     /// What runs, if an environment was brought up whole.
     pub(super) fn record(&self) -> Result<Option<Record>> {
         let path = self.0.join("environment.json");
@@ -173,10 +190,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folders = ["a", "b"].map(|name| Place(parent.path().join(name)));
         assert_ne!(folders[0].group(), folders[1].group());
+        assert!(!folders[0].is_worked_on().unwrap(), "there is no lock yet");
         let held = folders[0].lock().unwrap();
         assert!(folders[0].lock().unwrap_err().to_string().starts_with("another command brings"));
+        assert!(folders[0].is_worked_on().unwrap() && !folders[1].is_worked_on().unwrap());
         folders[1].lock().unwrap();
         drop(held);
+        assert!(!folders[0].is_worked_on().unwrap());
         folders[0].lock().unwrap();
         assert_eq!(folders[0].record().unwrap(), None);
     }

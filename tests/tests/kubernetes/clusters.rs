@@ -30,6 +30,10 @@ fn pods_of_two_clusters_reach_each_other_and_leave_nothing_behind() {
         let environment = Environment::up(place.clone(), &plans).await?;
         let result = exercise(&environment).await;
         let held = Machine::look()?;
+        let result = match result {
+            Ok(()) => lose(&environment, &place).await,
+            failed => failed,
+        };
         clusters::down(&place).await?;
         result?;
         // A look that sees nothing would prove nothing.
@@ -72,6 +76,23 @@ async fn exercise(environment: &Environment) -> Result<()> {
         until("DNS answers", PATIENCE, async || exec(environment, "east", &name).await.map(Some)).await?;
     ensure!(said.contains("10.121.0.1"), "{said}");
     outage(environment).await
+}
+
+/// A cluster whose node dies is named, and the other one is there.
+async fn lose(environment: &Environment, place: &Place) -> Result<()> {
+    ensure!(Environment::left(place.clone())?.lost().count() == 0, "a cluster is lost");
+    environment.signal_program("west", "containerd", Signal::KILL)?;
+    let (left, _) = until("west is lost", PATIENCE, async || {
+        let left = Environment::left(place.clone())?;
+        let found: Vec<&str> = left.lost().map(|plan| plan.name.as_str()).collect();
+        Ok((found == ["west"]).then(|| left.clone()))
+    })
+    .await?;
+    left.kubectl("east", &["get", "--namespace=shop", "pod/echo"]).await?;
+    let said = left.node_command("west", &["true".to_owned()]).err().context("west's node is entered")?;
+    ensure!(said.to_string().starts_with("the node of west is dead"), "{said}");
+    ensure!(Environment::running(place.clone()).is_err(), "a test would go on without west");
+    Ok(())
 }
 
 /// An API server that was killed comes back with what it held; pods do not notice.
