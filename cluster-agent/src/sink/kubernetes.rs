@@ -8,6 +8,7 @@
 
 mod api;
 mod conductor;
+mod contested;
 pub mod derived;
 pub mod effect;
 mod events;

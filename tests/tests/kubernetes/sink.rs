@@ -17,15 +17,18 @@ use sealane_core::time::Revision;
 use sealane_core::view::{Candidate, Import, Path, Tier};
 use sealane_tests::control_plane::{ControlPlane, Shape};
 use sealane_tests::{PATIENCE, in_lab, skip, tools};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The kinds that the sink writes.
 const KINDS: &str = "serviceimports,services,endpointslices";
+/// For how long somebody keeps changing an object: we write at 0, 1, 3, 7 and 15 seconds.
+const FIGHT: Duration = Duration::from_secs(16);
 
 /// A sink at work in a cluster, fed by hand.
 struct Bench {
@@ -344,6 +347,48 @@ fn what_others_made_is_not_touched() {
         })
         .await?;
         assert_eq!(bench.get(&format!("service/{name}")).await?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn who_keeps_changing_what_is_ours_is_answered_ever_more_seldom_and_told() {
+    let name = "who_keeps_changing_what_is_ours_is_answered_ever_more_seldom_and_told";
+    with_plane(name, async |lab| {
+        let mut bench = Bench::new(lab, 17).await?;
+        bench.imports(&[import("web", &["10.2.0.1"])]);
+        let generation = |import: &Value| import["metadata"]["generation"].as_u64().unwrap_or_default();
+        let before = generation(&bench.ready("web").await?);
+        let (began, mut theirs) = (Instant::now(), 0);
+        while began.elapsed() < FIGHT {
+            theirs += 1;
+            // Never what it is.
+            let seconds = 100 + theirs;
+            let patch = json!({"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}}}).to_string();
+            let words = ["patch", "serviceimport/web", "--namespace=shop", "--type=merge", "--patch", &patch];
+            bench.plane.kubectl(&words).await?;
+        }
+        // Each change of the spec is a generation, whoever made it.
+        let ours = generation(&bench.get("serviceimport/web").await?).saturating_sub(before + theirs);
+        ensure!((1..=7).contains(&ours), "{ours} of our writes beside {theirs} of theirs in {FIGHT:?}");
+
+        let told = "-ojsonpath={.items[?(@.reason=='Contended')].message}";
+        until_true("it is told who does it", PATIENCE, async || {
+            let told = bench.plane.kubectl(&["get", "events", "--namespace=shop", told]).await?;
+            Ok(told.contains("kubectl-patch keeps changing or removing ServiceImport shop/web"))
+        })
+        .await?;
+
+        // What should be something else now is not held up by it, and takes the rest along.
+        let mut web = import("web", &["10.2.0.1"]);
+        web.labels = BTreeMap::from([("team".to_owned(), "b".to_owned())]);
+        bench.imports(&[web]);
+        let at = Instant::now();
+        until_true("the label is there", PATIENCE, async || {
+            Ok(bench.get("serviceimport/web").await?["metadata"]["labels"]["team"] == "b")
+        })
+        .await?;
+        ensure!(at.elapsed() < FIGHT / 2, "it took {:?}", at.elapsed());
         Ok(())
     });
 }

@@ -2,6 +2,7 @@
 //! services at once, and what failed again after a while.
 
 use super::ImportAddresses;
+use super::contested;
 use super::effect::{Effect, Target};
 use super::events::{Limiter, SharedLimiter};
 use super::misnamed::MisnamedExports;
@@ -203,7 +204,13 @@ impl Conductor {
             self.dirty.remove(&service);
             let scene = self.observed.scene(&service);
             let learnt = self.learnt.entry(service.clone()).or_default();
+            learnt.contested.clear();
             let mut effects = plan(sources, setting, &service, &scene, learnt);
+            learnt.contested = self.paces.contested(&effects, now);
+            if !learnt.contested.is_empty() {
+                // What its status says does not wait for it.
+                effects = plan(sources, setting, &service, &scene, learnt);
+            }
             let planned: BTreeSet<Target> = effects.iter().filter_map(Effect::target).collect();
             self.paces.keep(&service, &planned);
             let refusals = learnt.refused.len();
@@ -214,7 +221,8 @@ impl Conductor {
             if *learnt == Learnt::default() {
                 self.learnt.remove(&service);
             }
-            self.paces.hold(&service, &mut effects, now);
+            let fought_over = self.paces.hold(&service, &mut effects, now);
+            effects.extend(fought_over.iter().filter_map(|target| contested::note(&scene, target)).map(Effect::Tell));
             let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
             effects.retain(|effect| match effect {
                 Effect::Tell(note) => limiter.is_news(note, now),
@@ -257,8 +265,8 @@ impl Conductor {
                     self.learnt.entry(service.clone()).or_default().taken = Some(addresses);
                     self.dirty.insert(service.clone());
                 }
-                Outcome::Took(target) => {
-                    self.paces.took(&service, &target);
+                Outcome::Took(target, content) => {
+                    self.paces.took(&service, &target, content, now);
                     let learnt = self.learnt.get_mut(&service);
                     let over = target.1 == Part::Main
                         && learnt.is_some_and(|learnt| learnt.refused.remove(&target.0).is_some());

@@ -37,6 +37,9 @@ pub struct Apply {
     pub body: Value,
     /// The digest of the body.
     pub digest: Digest,
+    /// The digest of what it is to say, without what follows from others' changes of this very object: since when a
+    /// condition is so, and of which generation of an import.
+    pub content: Digest,
     /// The version that is changed, else a conflict; `None` makes the object, which must not be there.
     pub over: Option<String>,
 }
@@ -49,6 +52,15 @@ impl Effect {
             Effect::Apply(apply) => Some((apply.key.clone(), apply.part)),
             Effect::Delete { key, .. } => Some((key.clone(), Part::Main)),
             Effect::Tell(_) => None,
+        }
+    }
+
+    /// What the step writes there, without what does not count; nothing where it removes an object.
+    #[must_use]
+    pub fn content(&self) -> Option<Digest> {
+        match self {
+            Effect::Apply(apply) => Some(apply.content),
+            Effect::Delete { .. } | Effect::Tell(_) => None,
         }
     }
 

@@ -59,6 +59,8 @@ pub struct Learnt {
     pub foreign: BTreeMap<ObjectKey, Vec<String>>,
     /// Objects that the API server refuses to have as they should be, by why.
     pub refused: BTreeMap<ObjectKey, String>,
+    /// Objects that somebody else keeps changing, and that are not put right yet.
+    pub contested: BTreeSet<ObjectKey>,
 }
 
 /// One service to plan for.
@@ -73,6 +75,8 @@ struct Planner<'a> {
     kept: BTreeSet<ObjectKey>,
     /// The endpoints that slices should hold.
     wanted: BTreeSet<IpAddr>,
+    /// What the import should be.
+    import: Option<Digest>,
 }
 
 /// The steps for one service.
@@ -85,7 +89,8 @@ pub fn plan(
     learnt: &Learnt,
 ) -> Vec<Effect> {
     let (effects, kept, wanted) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    let mut planner = Planner { sources, setting, service, scene, learnt, effects, kept, wanted };
+    let mut planner =
+        Planner { sources, setting, service, scene, learnt, effects, kept, wanted, import: None };
     let stranger = match sources.import(service) {
         Some(outbound) => planner.import(outbound),
         None => None,
@@ -418,11 +423,14 @@ impl Planner<'_> {
         // Unlike the revision it counts: what a former agent wrote without it is written anew once.
         body["metadata"]["annotations"][FEDERATION] = json!(self.setting.federation.to_string());
         let digest = Digest::of(key.kind, Part::Main, &body);
+        if key.kind == Kind::Import {
+            self.import = Some(digest);
+        }
         if seen.is_some_and(|s| s.is(Part::Main, digest) || self.ahead(s)) {
             return;
         }
         body["metadata"]["annotations"][REVISION] = json!(self.setting.revision.to_string());
-        self.apply(key, seen, Part::Main, body, digest);
+        self.apply(key, seen, (Part::Main, digest), body, digest);
     }
 
     /// Makes the status of an object what it should be, once the rest of it is. Says whether that is a step.
@@ -432,22 +440,43 @@ impl Planner<'_> {
         }
         let digest = Digest::of(key.kind, Part::Status, &body);
         let first = |effect: &Effect| matches!(effect, Effect::Apply(apply) if apply.key == *key);
-        let refused = self.learnt.refused.contains_key(key);
-        let later = (self.effects.iter().any(first) && !refused) || self.ahead(seen);
+        let unwritable = self.learnt.refused.contains_key(key) || self.learnt.contested.contains(key);
+        let later = (self.effects.iter().any(first) && !unwritable) || self.ahead(seen);
         if later || seen.is(Part::Status, digest) {
             return false;
         }
+        let content = self.said(key, body.clone());
         body["apiVersion"] = json!(self.setting.api);
         body["kind"] = json!(key.kind.as_str());
-        self.apply(key, Some(seen), Part::Status, body, digest);
+        self.apply(key, Some(seen), (Part::Status, digest), body, content);
         true
     }
 
-    fn apply(&mut self, key: &ObjectKey, seen: Option<&Seen>, part: Part, mut body: Value, digest: Digest) {
+    /// What a status says, whenever that became so. Whoever changes an import raises its generation, which is no news of
+    /// ours: what the import should be stands for it.
+    fn said(&self, key: &ObjectKey, mut body: Value) -> Digest {
+        for condition in body["status"]["conditions"].as_array_mut().into_iter().flatten() {
+            condition["lastTransitionTime"] = Value::Null;
+            if key.kind == Kind::Import {
+                condition["observedGeneration"] = Value::Null;
+            }
+        }
+        body["import"] = json!(self.import.map(|digest| format!("{digest:x}")).filter(|_| key.kind == Kind::Import));
+        Digest::of(key.kind, Part::Status, &body)
+    }
+
+    fn apply(
+        &mut self,
+        key: &ObjectKey,
+        seen: Option<&Seen>,
+        (part, digest): (Part, Digest),
+        mut body: Value,
+        content: Digest,
+    ) {
         body["metadata"]["name"] = json!(key.name);
         body["metadata"]["namespace"] = json!(key.namespace.as_str());
         let over = seen.map(|s| s.resource_version.clone());
-        self.effects.push(Effect::Apply(Apply { key: key.clone(), part, body, digest, over }));
+        self.effects.push(Effect::Apply(Apply { key: key.clone(), part, body, digest, content, over }));
     }
 
     fn tell(&mut self, about: &ObjectKey, seen: &Seen, warning: bool, reason: &str, message: String) {

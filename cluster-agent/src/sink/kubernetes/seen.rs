@@ -77,6 +77,12 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl fmt::LowerHex for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// The part of an object that one request writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
@@ -118,6 +124,8 @@ pub struct Seen {
     pub conditions: Vec<Condition>,
     /// Who writes its status beside us.
     pub status_writers: Vec<String>,
+    /// Who writes the rest of it beside us.
+    pub writers: Vec<String>,
     /// What we own of it.
     pub main: Digest,
     /// What we own of its status.
@@ -155,6 +163,7 @@ impl Seen {
                 .filter_map(|c| serde_json::from_value(c).ok())
                 .collect(),
             status_writers: status_writers(entries, !texts("/status/conditions").is_empty()),
+            writers: writers(entries).filter(|writer| writer != MANAGER).collect(),
             main: owned(Part::Main),
             status: owned(Part::Status),
             applied: [None, None],
@@ -235,6 +244,12 @@ fn part_of(entry: &ManagedFieldsEntry) -> Part {
         Some("status") => Part::Status,
         _ => Part::Main,
     }
+}
+
+/// Who writes the main part.
+fn writers(entries: &[ManagedFieldsEntry]) -> impl Iterator<Item = String> {
+    let main = entries.iter().filter(|e| part_of(e) == Part::Main).filter_map(|e| e.manager.clone());
+    main.collect::<BTreeSet<String>>().into_iter()
 }
 
 fn owner(kind: Kind, meta: &ObjectMeta, entries: &[ManagedFieldsEntry]) -> Owner {

@@ -3,7 +3,7 @@
 use super::api::{RequestError, Resources, ask};
 use super::effect::{Apply, Effect, Target};
 use super::events::Teller;
-use super::seen::{Kind, ObjectKey, Owner, Part};
+use super::seen::{Digest, Kind, ObjectKey, Owner, Part};
 use super::watch::{Found, reduce};
 use crate::desired::MANAGER;
 use crate::lease::Leadership;
@@ -29,8 +29,8 @@ pub(super) enum Outcome {
     Conflict,
     /// Somebody else may write now.
     Lost,
-    /// This was done.
-    Took(Target),
+    /// This was done: it was written so, or the object removed.
+    Took(Target, Option<Digest>),
     /// The API server refuses this step, and will until something changes; the others were taken.
     Refused {
         /// What was to be written.
@@ -91,7 +91,7 @@ impl Writer {
                 outcomes.push(Outcome::Lost);
                 break;
             }
-            let target = effect.target();
+            let (target, content) = (effect.target(), effect.content());
             let went = match effect {
                 Effect::Apply(apply) => self.apply(apply, &mut outcomes).await,
                 Effect::Delete { key, uid, .. } => self.delete(key, uid, &mut outcomes).await,
@@ -101,7 +101,7 @@ impl Writer {
                 }
             };
             match went {
-                Went::Well => outcomes.extend(target.map(Outcome::Took)),
+                Went::Well => outcomes.extend(target.map(|target| Outcome::Took(target, content))),
                 Went::Badly => unwritten.extend(target),
                 Went::Nowhere => break,
             }

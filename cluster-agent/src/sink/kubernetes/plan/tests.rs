@@ -1,4 +1,5 @@
 mod api;
+mod contested;
 mod refused;
 
 use super::*;

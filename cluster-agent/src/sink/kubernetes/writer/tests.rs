@@ -57,7 +57,7 @@ fn key(kind: Kind, object: &str) -> ObjectKey {
 fn apply(key: ObjectKey, part: Part, over: Option<&str>) -> Effect {
     let body = json!({ "metadata": { "name": key.name, "namespace": "shop" } });
     let digest = Digest::of(key.kind, part, &body);
-    Effect::Apply(Apply { key, part, body, digest, over: over.map(str::to_owned) })
+    Effect::Apply(Apply { key, part, body, digest, content: digest, over: over.map(str::to_owned) })
 }
 
 #[tokio::test]

@@ -42,6 +42,16 @@ impl Api {
         self.store(key, object);
     }
 
+    /// Somebody changes an object, and what it is about.
+    pub(super) fn change(&mut self, key: &ObjectKey, by: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.objects[key].clone();
+        change(&mut object);
+        object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        let entry = json!({ "manager": by, "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {} });
+        object["metadata"]["managedFields"].as_array_mut().unwrap().push(entry);
+        self.store(key, object);
+    }
+
     /// Takes a step; the addresses that were refused where that is why it fails.
     pub(super) fn take(&mut self, effect: Effect) -> Result<(), Vec<IpAddr>> {
         match effect {

@@ -8,12 +8,22 @@ use crate::config::Given;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What the API server has of an object is seen.
+pub(super) fn show(conductor: &mut Conductor, api: &Api, key: &ObjectKey) {
+    let observed = api.observed();
+    let found = observed.get(key).map(|seen| (key.clone(), name("shop/web"), seen.clone()));
+    conductor.observe(match found {
+        Some(found) => WatchEvent::Put(Box::new(found)),
+        None => WatchEvent::Gone(key.clone()),
+    });
+}
+
 /// Takes one round of steps; what is refused by kind and verb is answered as the API server would.
-fn round(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Option<Vec<String>> {
+pub(super) fn round(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Option<Vec<String>> {
     let (service, effects) = conductor.next(&setting(), now)?;
     let (mut outcomes, mut steps, mut unwritten) = (Vec::new(), Vec::new(), BTreeSet::new());
     for effect in effects {
-        let target = effect.target();
+        let (target, content) = (effect.target(), effect.content());
         if effect.waits_for(&unwritten) {
             continue;
         }
@@ -35,13 +45,13 @@ fn round(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) 
                 None => Outcome::Gone(key.clone()),
             });
         }
-        outcomes.extend(target.map(Outcome::Took));
+        outcomes.extend(target.map(|target| Outcome::Took(target, content)));
     }
     conductor.done(Done { service, outcomes }, now);
     Some(steps)
 }
 
-fn rounds(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Vec<String> {
+pub(super) fn rounds(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Vec<String> {
     let mut steps = Vec::new();
     while let Some(more) = round(conductor, api, refuses, now) {
         steps.extend(more);
@@ -50,7 +60,7 @@ fn rounds(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant)
     steps
 }
 
-fn begin(api: &Api, sources: Sources, now: Instant) -> Conductor {
+pub(super) fn begin(api: &Api, sources: Sources, now: Instant) -> Conductor {
     let mut conductor = Conductor::new(now);
     for kind in [Kind::Import, Kind::Export, Kind::Service, Kind::Slice] {
         let observed = api.observed();
