@@ -14,6 +14,7 @@ use crate::backoff::Backoff;
 use crate::ca::Ca;
 use crate::catalog::Own;
 use crate::config::{ConfigService, PROBES};
+use crate::desired::Confirmed;
 use crate::dns;
 use crate::enroll::{self, Projected, Ticket};
 use crate::identity::{
@@ -395,6 +396,8 @@ impl Agent {
                 held: c.held.subscribe(),
                 common: c.common.subscribe(),
                 refused: self.status.refused(),
+                acknowledged: self.status.acknowledged(),
+                confirmed: Confirmed::default(),
             },
             writer,
             self.status.clone(),
@@ -455,6 +458,8 @@ impl Agent {
                     held: c.held.subscribe(),
                     common: c.common.subscribe(),
                     refused: self.status.refused(),
+                    acknowledged: self.status.acknowledged(),
+                    confirmed: Confirmed::default(),
                     assigned: parts.assigned,
                     status: self.status.clone(),
                     over: false,

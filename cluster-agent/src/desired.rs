@@ -3,16 +3,19 @@
 //! (one writes files, the other asks the API server for addresses and chooses tiers for kube-proxy).
 
 mod condition;
+mod confirmed;
 mod exports;
 mod imports;
 mod slices;
 
 pub(crate) use condition::shorten;
 pub use condition::{Condition, Draft};
+pub use confirmed::{Acknowledged, Confirmed, Edition, Editions};
 pub use exports::{conditions, refusal};
 pub use imports::{ImportSpec, ImportStatus, family_of};
 pub use slices::{SLICE_MANAGER, SLICE_SERVICE, SLICE_SOURCE, slice_name, slice_ports, slices};
 
+use crate::catalog::Shard;
 use crate::config::{Common, Outbound};
 use crate::map;
 use imbl::OrdMap;
@@ -36,6 +39,8 @@ pub struct Sources {
     pub exports: OrdMap<ViewKey, ViewItem>,
     /// Exports that the store refused.
     pub refused: Arc<BTreeMap<ServiceKey, Refusal>>,
+    /// The editions of exports that the view is about.
+    pub confirmed: Editions,
 }
 
 /// What objects are about: those of one subject are made together.
@@ -65,6 +70,12 @@ impl Sources {
         self.common.outbound.get(service).filter(|_| here)
     }
 
+    /// Whether what the view says of an export is about this edition of it. One that states no generation has no others.
+    #[must_use]
+    pub fn confirms(&self, service: &ServiceKey, shard: &Shard) -> bool {
+        shard.generation.is_none() || self.confirmed.get(service) == Some(&Edition::of(shard))
+    }
+
     /// What may differ from what was made of former sources.
     #[must_use]
     pub fn changed_since(&self, before: &Sources) -> BTreeSet<Subject> {
@@ -84,6 +95,8 @@ impl Sources {
         let refused = before.refused.keys().chain(self.refused.keys());
         let refused = refused.filter(|service| before.refused.get(*service) != self.refused.get(*service));
         changed.extend(refused.cloned().map(Subject::Export));
+        let confirmed = map::changed(&before.confirmed, &self.confirmed);
+        changed.extend(confirmed.cloned().map(Subject::Export));
         changed
     }
 }

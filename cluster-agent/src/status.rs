@@ -2,9 +2,11 @@
 //!
 //! Status tells the present: what is lost shows as lost with since when; "synced once" is not a state.
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Shard};
 use crate::config::ProxyStatus;
+use crate::desired::Acknowledged;
 use crate::lanes::Lanes;
+use crate::map::Shared;
 use crate::source::Problem;
 use crate::view::{Held, Origin};
 use sealane_core::command::Refusal;
@@ -68,6 +70,7 @@ pub struct Status {
     inner: Mutex<Inner>,
     refused: watch::Sender<Arc<BTreeMap<ServiceKey, Refusal>>>,
     troubles: watch::Sender<Arc<BTreeMap<ServiceKey, String>>>,
+    acknowledged: watch::Sender<Acknowledged>,
     changed: watch::Sender<()>,
 }
 
@@ -102,6 +105,7 @@ impl Default for Status {
             inner: Mutex::new(inner),
             refused: watch::Sender::new(Arc::default()),
             troubles: watch::Sender::new(Arc::default()),
+            acknowledged: watch::Sender::new(Acknowledged::default()),
             changed: watch::Sender::new(()),
         }
     }
@@ -143,6 +147,17 @@ impl Status {
             told.clone_from(troubles);
             news
         });
+    }
+
+    /// The exports as the store acknowledged them.
+    #[must_use]
+    pub fn acknowledged(&self) -> watch::Receiver<Acknowledged> {
+        self.acknowledged.subscribe()
+    }
+
+    /// The store has these exports, taken or refused, and is at this revision.
+    pub fn acknowledge(&self, shards: &Shared<ServiceKey, Shard>, revision: Revision) {
+        self.acknowledged.send_if_modified(|acknowledged| acknowledged.follow(shards, revision));
     }
 
     /// The catalog session opened or ended.

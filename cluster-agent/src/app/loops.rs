@@ -5,7 +5,7 @@ use crate::backoff::rest_after;
 use crate::ca::Ca;
 use crate::catalog::{Catalog, Own};
 use crate::config::{Changed, Common, Inputs, LaneEvent};
-use crate::desired::Sources;
+use crate::desired::{Acknowledged, Confirmed, Sources};
 use crate::identity::Grants;
 use crate::index::{Index, Touched};
 use crate::lanes::{Lanes, Verdicts};
@@ -151,6 +151,8 @@ pub(super) struct OutputInputs {
     pub(super) held: watch::Receiver<Arc<Held>>,
     pub(super) common: watch::Receiver<Option<Arc<Common>>>,
     pub(super) refused: watch::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>>,
+    pub(super) acknowledged: watch::Receiver<Acknowledged>,
+    pub(super) confirmed: Confirmed,
 }
 
 /// Keeps the output directory as it should be.
@@ -162,13 +164,16 @@ pub(super) async fn write_output(
 ) {
     let mut desired = Desired::default();
     loop {
+        // What was refused is known before that the store answered, and is read after it.
+        let acknowledged = inputs.acknowledged.borrow_and_update().clone();
         let held = inputs.held.borrow_and_update().clone();
+        let confirmed = inputs.confirmed.follow(&acknowledged, held.revision);
         let refused = inputs.refused.borrow_and_update().clone();
         let common = inputs.common.borrow_and_update().clone();
         let mut retry = None;
         let began = Instant::now();
         if let Some(common) = common {
-            let sources = Sources { common, exports: held.items.clone(), refused };
+            let sources = Sources { common, exports: held.items.clone(), refused, confirmed };
             let task = tokio::task::spawn_blocking(move || {
                 let result = write_once(&mut writer, &mut desired, sources);
                 (writer, desired, result)
@@ -189,6 +194,7 @@ pub(super) async fn write_output(
             () = tokio::time::sleep(RETRY), if retry.is_some() => Ok(()),
             changed = inputs.common.changed() => changed,
             changed = inputs.refused.changed() => changed,
+            changed = inputs.acknowledged.changed() => changed,
             changed = inputs.held.changed() => changed,
         };
         if changed.is_err() {

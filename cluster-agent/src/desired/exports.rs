@@ -1,7 +1,7 @@
 //! The conditions of ServiceExports. Their spec is not ours.
 
 use super::Sources;
-use super::condition::{Draft, shorten};
+use super::condition::{Condition, Draft, shorten};
 use crate::catalog::{Shard, validity};
 use sealane_core::command::RefusalCode;
 use sealane_core::name::ServiceKey;
@@ -14,19 +14,36 @@ pub fn refusal(why: &str) -> String {
     format!("the federation refuses the export: {why}")
 }
 
-/// The conditions of an export: `Valid`, `Ready` and, once the store has judged it, `Conflict`.
+/// The conditions of an export, each with the generation that it is about: `Valid`, `Ready` and, once the store has judged
+/// it, `Conflict`.
+///
+/// `before` is what the export says. What the view says before the store acknowledged this generation goes on to be about
+/// the one that it was about; where there was none, nothing is known yet.
 #[must_use]
-pub fn conditions(sources: &Sources, service: &ServiceKey, shard: &Shard) -> Vec<Draft> {
+pub fn conditions(
+    sources: &Sources,
+    service: &ServiceKey,
+    shard: &Shard,
+    before: &[Condition],
+) -> Vec<(Draft, Option<i64>)> {
     let status = match sources.exports.get(&ViewKey::Export(service.clone())) {
         Some(ViewItem::Export(status)) => Some(status.as_ref()),
         _ => None,
     };
-    let drafts = [
-        Some(valid(service, shard)),
-        Some(ready(sources, service, shard, status)),
-        status.filter(|_| validity(shard).is_ok()).map(|s| conflict(&s.conflicts)),
-    ];
-    drafts.into_iter().flatten().collect()
+    let is_valid = validity(shard).is_ok();
+    let current = !is_valid || sources.confirms(service, shard);
+    let about = |kind: &str| match before.iter().find(|c| c.kind == kind && c.status != "Unknown") {
+        _ if current => Some(shard.generation),
+        former => former.map(|former| former.observed_generation),
+    };
+    let ready = ready(sources, service, shard, status);
+    let ready = match about("Ready").filter(|_| ready.status != "Unknown") {
+        Some(generation) => (ready, generation),
+        None => (pending(), shard.generation),
+    };
+    let conflict = status.filter(|_| is_valid).map(|s| conflict(&s.conflicts));
+    let conflict = conflict.and_then(|conflict| Some((conflict, about("Conflict")?)));
+    [Some((valid(service, shard), shard.generation)), Some(ready), conflict].into_iter().flatten().collect()
 }
 
 fn valid(service: &ServiceKey, shard: &Shard) -> Draft {

@@ -43,9 +43,9 @@ struct Stamps<'a> {
 }
 
 impl Stamps<'_> {
-    fn stamp(&self, path: &str, drafts: Vec<Draft>, generation: Option<i64>) -> Vec<Condition> {
+    fn stamp(&self, path: &str, drafts: Vec<(Draft, Option<i64>)>) -> Vec<Condition> {
         let before = self.transitions.of(path);
-        drafts.into_iter().map(|draft| draft.stamp(before, generation, self.now)).collect()
+        drafts.into_iter().map(|(draft, generation)| draft.stamp(before, generation, self.now)).collect()
     }
 }
 
@@ -170,7 +170,7 @@ fn service_import(outbound: &Outbound, path: &str, stamps: Stamps<'_>) -> Servic
     metadata.labels.clone_from(&import.labels);
     metadata.labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     metadata.annotations.clone_from(&import.annotations);
-    let conditions = stamps.stamp(path, vec![ready(outbound)], None);
+    let conditions = stamps.stamp(path, vec![(ready(outbound), None)]);
     ServiceImport {
         api_version: API,
         kind: "ServiceImport",
@@ -201,7 +201,8 @@ fn export(
 ) -> Result<Output, serde_saphyr::ser::Error> {
     let Some(shard) = sources.common.catalog.shards.get(service) else { return Ok(Output::new()) };
     let path = format!("serviceexports/{}.{}.yaml", service.namespace, service.name);
-    let conditions = stamps.stamp(&path, conditions(sources, service, shard), shard.generation);
+    let conditions = conditions(sources, service, shard, stamps.transitions.of(&path));
+    let conditions = stamps.stamp(&path, conditions);
     let text = render(&ServiceExport {
         api_version: API,
         kind: "ServiceExport",

@@ -28,7 +28,7 @@ mod writer;
 
 use crate::backoff::Backoff;
 use crate::config::{Common, Given};
-use crate::desired::Sources;
+use crate::desired::{Acknowledged, Confirmed, Edition, Sources};
 use crate::lease::Leadership;
 use crate::map::Shared;
 use crate::status::Status;
@@ -90,6 +90,10 @@ pub struct Inputs {
     pub common: channel::Receiver<Option<Arc<Common>>>,
     /// Exports that the store refused.
     pub refused: channel::Receiver<Arc<BTreeMap<ServiceKey, Refusal>>>,
+    /// What the store acknowledged of the exports.
+    pub acknowledged: channel::Receiver<Acknowledged>,
+    /// Which of that the view is about.
+    pub confirmed: Confirmed,
     /// Where the addresses of imports are told, as the API server has them, once they were read: in every replica.
     pub assigned: channel::Sender<ImportAddresses>,
     /// Where it is told how writing goes.
@@ -106,7 +110,10 @@ fn removal() -> Refusal {
 
 impl Inputs {
     fn sources(&mut self) -> Option<(Sources, Revision)> {
+        // What was refused is known before that the store answered, and is read after it.
+        let acknowledged = self.acknowledged.borrow_and_update().clone();
         let held = self.held.borrow_and_update().clone();
+        let mut confirmed = self.confirmed.follow(&acknowledged, held.revision);
         let mut refused = self.refused.borrow_and_update().clone();
         // Nothing is known as a whole before there is one.
         let common = self.common.borrow_and_update().clone()?;
@@ -115,8 +122,10 @@ impl Inputs {
         if self.over {
             let exports = common.catalog.shards.keys().cloned();
             refused = Arc::new(exports.map(|service| (service, removal())).collect());
+            // Nobody else has a say in them any more.
+            confirmed = Edition::all(&common.catalog.shards);
         }
-        Some((Sources { common, exports: held.items.clone(), refused }, revision))
+        Some((Sources { common, exports: held.items.clone(), refused, confirmed }, revision))
     }
 }
 
@@ -274,6 +283,7 @@ impl Sink {
             Ok(()) = self.inputs.common.changed() => Wake::Sources,
             Ok(()) = self.inputs.held.changed() => Wake::Sources,
             Ok(()) = self.inputs.refused.changed() => Wake::Sources,
+            Ok(()) = self.inputs.acknowledged.changed() => Wake::Sources,
             () = self.leadership.writable(), if !leads => Wake::Leadership,
             () = sleep_until(wakes) => Wake::Time,
         }
@@ -387,6 +397,8 @@ mod tests {
             held,
             common,
             refused: channel::channel(Arc::default()).1,
+            acknowledged: channel::channel(Acknowledged::default()).1,
+            confirmed: Confirmed::default(),
             assigned: channel::Sender::new(ImportAddresses::new()),
             status: Arc::default(),
             over: false,
@@ -401,7 +413,7 @@ mod tests {
         assert_eq!((sources.import(&name("shop/web")), revision.index, inputs.over), (None, 9, true));
         let web: ServiceKey = name("shop/web");
         let shard = &sources.common.catalog.shards[&web];
-        let ready = &conditions(&sources, &name("shop/web"), shard)[1];
+        let (ready, _) = &conditions(&sources, &name("shop/web"), shard, &[])[1];
         let expected = ("False", "Failed", "this cluster was removed from the federation");
         assert_eq!((ready.status, ready.reason.as_str(), ready.message.as_str()), expected);
     }

@@ -174,9 +174,12 @@ impl ExportLoop {
         let mut heard = Instant::now();
         loop {
             let desired = self.upward();
+            // Before more is sent, and again: what changed may be nothing to the store.
+            self.acknowledge(&mut session);
             if let Some(write) = session.next(&desired) {
                 send(&sender, Request::Write(write)).await?;
             }
+            self.acknowledge(&mut session);
             tokio::select! {
                 reply = next(&mut replies) => {
                     heard = Instant::now();
@@ -192,6 +195,12 @@ impl ExportLoop {
                     send(&sender, Request::Heartbeat(wire::Heartbeat { number: beats })).await?;
                 }
             }
+        }
+    }
+
+    fn acknowledge(&self, session: &mut Session) {
+        if let Some((catalog, revision)) = session.settle() {
+            self.status.acknowledge(&catalog.shards, revision);
         }
     }
 

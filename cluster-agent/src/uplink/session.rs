@@ -4,6 +4,7 @@
 //! silence. A write whose fate is unknown ends with its session: the next session's digests tell what became of it.
 
 use super::changes::{Upward, service_of};
+use crate::catalog::Catalog;
 use prost::Message;
 use sealane_core::command::{CatalogChange, CatalogResult, Refusal};
 use sealane_core::name::ServiceKey;
@@ -12,6 +13,7 @@ use sealane_proto::convert::field;
 use sealane_proto::federation::v1 as wire;
 use sealane_proto::{Invalid, Wire};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// The most bytes of changes in one write; a single larger change goes alone.
 const WRITE_BYTES: usize = 512 * 1024;
@@ -47,13 +49,25 @@ pub(super) struct Session {
     /// What the store has once the queue is empty and nothing is in flight.
     sent: Upward,
     synced: bool,
+    /// Where the store was when it last took a write.
+    revision: Revision,
+    /// What was last known to be there.
+    settled: Option<Arc<Catalog>>,
 }
 
 impl Session {
     /// Answers the store's first question.
     pub(super) fn begin(digested: Upward, want: wire::Want) -> Result<Self, Invalid> {
         let queue = digested.answer(want)?.into();
-        Ok(Session { sequence: 0, queue, in_flight: None, sent: digested, synced: false })
+        Ok(Session {
+            sequence: 0,
+            queue,
+            in_flight: None,
+            sent: digested,
+            synced: false,
+            revision: Revision::default(),
+            settled: None,
+        })
     }
 
     /// The next write, if there is something to say and nothing is under way.
@@ -87,6 +101,17 @@ impl Session {
         Some(wire::Write { sequence: self.sequence, changes })
     }
 
+    /// The catalog that the store has as a whole, and where it is, where that is news.
+    pub(super) fn settle(&mut self) -> Option<(Arc<Catalog>, Revision)> {
+        let sent = &self.sent.catalog;
+        let known = self.settled.as_ref().is_some_and(|settled| Arc::ptr_eq(settled, sent));
+        if known || !self.synced || !self.queue.is_empty() || self.in_flight.is_some() {
+            return None;
+        }
+        self.settled = Some(sent.clone());
+        Some((sent.clone(), self.revision))
+    }
+
     /// A write was applied.
     pub(super) fn on_written(&mut self, written: wire::Written) -> Result<Acknowledged, Invalid> {
         let Some(flight) = self.in_flight.take_if(|f| f.sequence == written.sequence) else {
@@ -111,6 +136,7 @@ impl Session {
                 None => out.others.push(refusal),
             }
         }
+        self.revision = out.revision;
         self.synced |= flight.completes;
         out.synced = self.synced;
         Ok(out)

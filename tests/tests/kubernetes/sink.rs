@@ -5,6 +5,7 @@ use sealane::local::Lab;
 use sealane::local::wait::{until, until_true};
 use sealane_agent::catalog::Catalog;
 use sealane_agent::config::{Common, Given, Outbound};
+use sealane_agent::desired::Confirmed;
 use sealane_agent::lease::Leadership;
 use sealane_agent::sink::kubernetes::{self, Inputs};
 use sealane_agent::status::Status;
@@ -76,6 +77,8 @@ impl Bench {
             held: watch::Sender::new(Arc::new(Held::nothing())).subscribe(),
             common: self.common.subscribe(),
             refused: self.status.refused(),
+            acknowledged: self.status.acknowledged(),
+            confirmed: Confirmed::default(),
             assigned,
             status: self.status.clone(),
             over: false,

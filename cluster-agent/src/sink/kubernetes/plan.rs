@@ -365,14 +365,14 @@ impl Planner<'_> {
         else {
             return;
         };
-        let mut drafts = conditions(sources, self.service, shard);
+        let mut drafts = conditions(sources, self.service, shard, &seen.conditions);
         if let Some(message) = stranger
-            && let Some(ready) = drafts.iter_mut().find(|d| d.kind == "Ready" && d.status == "True")
+            && let Some((ready, _)) = drafts.iter_mut().find(|(d, _)| d.kind == "Ready" && d.status == "True")
         {
             *ready = Draft::new("Ready", "False", "Failed", message);
         }
         let now = self.setting.now;
-        let stamped = drafts.into_iter().map(|d| d.stamp(&seen.conditions, shard.generation, now));
+        let stamped = drafts.into_iter().map(|(d, generation)| d.stamp(&seen.conditions, generation, now));
         let conditions: Vec<Condition> = stamped.collect();
         let news: Vec<Condition> = conditions.iter().filter(|c| differs(seen, c)).cloned().collect();
         if !self.status(&key, seen, json!({ "status": { "conditions": conditions } })) {

@@ -124,3 +124,24 @@ fn large_shards_go_in_chunks_and_writes_are_bounded() {
     assert_eq!((exports, put.len()), (600, 250));
     assert!(sequence > 4, "{sequence} writes");
 }
+
+#[test]
+fn what_the_store_has_as_a_whole_is_told_once_and_a_change_that_is_none_to_it_at_once() {
+    let start = upward(&[("shop/a", shard(&["a-0"]))]);
+    let mut session = Session::begin(start.clone(), wire::Want::default()).unwrap();
+    assert_eq!((said(session.next(&start)), session.settle()), (vec!["synced 1".to_owned()], None));
+    session.on_written(written(1, vec![])).unwrap();
+    let at = |index| Revision { generation: 1, index };
+    assert_eq!(session.settle(), Some((start.catalog.clone(), at(1))));
+    assert_eq!((session.next(&start), session.settle()), (None, None));
+
+    let renamed = crate::catalog::Shard { generation: Some(9), ..shard(&["a-0"]) };
+    let edited = upward(&[("shop/a", renamed)]);
+    assert_eq!(said(session.next(&edited)), Vec::<String>::new());
+    assert_eq!(session.settle(), Some((edited.catalog.clone(), at(1))));
+
+    let more = upward(&[("shop/a", shard(&["a-0", "a-1"]))]);
+    assert!(session.next(&more).is_some() && session.settle().is_none());
+    session.on_written(written(2, vec![])).unwrap();
+    assert_eq!(session.settle(), Some((more.catalog.clone(), at(2))));
+}

@@ -6,6 +6,7 @@ use super::*;
 use crate::catalog::endpoint_id;
 use crate::config::Common;
 use crate::config::tests::{World, catalog, exported, held, import, name, port, shard};
+use crate::desired::Edition;
 use crate::sink::kubernetes::slices::KUBE_PROXY;
 use api::Api;
 use sealane_core::command::{Refusal, RefusalCode};
@@ -49,7 +50,7 @@ fn at(cluster: &str, address: &str, ports: &[(&str, u16)]) -> Candidate {
 fn sources_of(items: Vec<ViewItem>, shards: &[(&str, crate::catalog::Shard)]) -> Sources {
     let mut world = World::new(held(7, items), catalog(shards));
     let common = Arc::new(world.make(&Common::default()));
-    Sources { common, exports: world.held.items.clone(), refused: Arc::default() }
+    Sources { common, exports: world.held.items.clone(), refused: Arc::default(), confirmed: Edition::all(&world.catalog.shards) }
 }
 
 /// A service that only others export.
@@ -699,4 +700,41 @@ fn the_conditions_of_an_export_follow_and_news_is_told() {
             "Failed: the export grant \"a-*\" does not cover it",
         ]
     );
+}
+
+#[test]
+fn a_condition_says_nothing_of_a_generation_that_the_store_has_not_acknowledged() {
+    let mut api = Api::default();
+    let export = key(Kind::Export, "web");
+    api.others(&export, json!({ "spec": {} }));
+    let said = |api: &Api| -> Vec<String> {
+        let list = api.objects[&export]["status"]["conditions"].as_array().unwrap().clone();
+        let short = |c: &Value| {
+            let text = |field: &str| c[field].as_str().unwrap().to_owned();
+            format!("{}={}@{}", text("type"), text("status"), c["observedGeneration"])
+        };
+        list.iter().map(short).collect()
+    };
+    let edited = |generation: i64, confirmed: i64| {
+        let mut sources = here_too(true, |_| {});
+        let mut catalog = crate::catalog::Catalog::clone(&sources.common.catalog);
+        let mut web = crate::catalog::Shard::clone(&catalog.shards[&name("shop/web")]);
+        web.generation = Some(confirmed);
+        sources.confirmed.insert(name("shop/web"), Edition::of(&web));
+        web.generation = Some(generation);
+        catalog.shards.insert(name("shop/web"), Arc::new(web));
+        let mut common = Common::clone(&sources.common);
+        common.catalog = Arc::new(catalog);
+        sources.common = Arc::new(common);
+        sources
+    };
+    let (setting, mut learnt) = (setting(), Learnt::default());
+    settle(&mut api, &edited(1, 0), &setting, &mut learnt);
+    assert_eq!(said(&api), ["Valid=True@1", "Ready=Unknown@1"], "what the view says is about an older one");
+    settle(&mut api, &edited(1, 1), &setting, &mut learnt);
+    assert_eq!(said(&api), ["Valid=True@1", "Ready=True@1", "Conflict=False@1"]);
+    settle(&mut api, &edited(2, 1), &setting, &mut learnt);
+    assert_eq!(said(&api), ["Valid=True@2", "Ready=True@1", "Conflict=False@1"], "it was ready, and still is");
+    settle(&mut api, &edited(2, 2), &setting, &mut learnt);
+    assert_eq!(said(&api), ["Valid=True@2", "Ready=True@2", "Conflict=False@2"]);
 }
