@@ -462,6 +462,7 @@ impl Agent {
                     confirmed: Confirmed::default(),
                     assigned: parts.assigned,
                     status: self.status.clone(),
+                    metrics: self.metrics.sink.clone(),
                     over: false,
                 };
                 let run = sink::kubernetes::run(client, inputs, parts.leadership, stop.clone());

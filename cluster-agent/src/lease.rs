@@ -213,6 +213,15 @@ impl Election {
         }
     }
 
+    /// How often the Lease went from one holder to the next, as far as is known.
+    #[must_use]
+    pub fn transitions(&self) -> Option<u32> {
+        match &self.seen {
+            Seen::Record { record, .. } => Some(record.transitions),
+            Seen::Nothing | Seen::Absent => None,
+        }
+    }
+
     /// Whether the Lease must be read before anything else.
     #[must_use]
     pub fn is_blind(&self) -> bool {

@@ -1,12 +1,15 @@
 //! Metrics, registered in one place under the prefix `sealane_agent_`.
 
 use crate::dns::DnsMetrics;
+use crate::sink::kubernetes::SinkMetrics;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the agent counts.
 pub struct Metrics {
@@ -33,6 +36,21 @@ pub struct Metrics {
     pub certificate_end: Gauge,
     /// What DNS counts.
     pub dns: Arc<DnsMetrics>,
+    /// What the sink of an API server counts.
+    pub sink: Arc<SinkMetrics>,
+    lease_held: Gauge,
+    lease_transitions: Gauge,
+    unreadable: Family<Unreadable, Gauge>,
+    /// Families are emptied and filled again for each answer: by one at a time.
+    turn: Mutex<()>,
+}
+
+/// A kind of objects that can not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Unreadable {
+    /// Who reads it: `source` or `sink`.
+    by: &'static str,
+    kind: &'static str,
 }
 
 impl fmt::Debug for Metrics {
@@ -56,6 +74,11 @@ impl Default for Metrics {
             problems: Gauge::default(),
             certificate_end: Gauge::default(),
             dns: Arc::default(),
+            sink: Arc::default(),
+            lease_held: Gauge::default(),
+            lease_transitions: Gauge::default(),
+            unreadable: Family::default(),
+            turn: Mutex::default(),
         };
         let r = &mut metrics.registry;
         r.register("certificates_issued", "Certificates issued to proxies", metrics.issued.clone());
@@ -76,6 +99,12 @@ impl Default for Metrics {
             "When the certificate towards the store ends, in seconds since 1970",
             metrics.certificate_end.clone(),
         );
+        r.register("lease_held", "Whether this replica holds the Lease", metrics.lease_held.clone());
+        let transitions = "How often the Lease went from one holder to the next, as it was last read";
+        r.register("lease_transitions", transitions, metrics.lease_transitions.clone());
+        let unreadable = "Kinds of objects that can not be read now, by the part that reads them";
+        r.register("unreadable_kinds", unreadable, metrics.unreadable.clone());
+        metrics.sink.register(r);
         metrics.dns.register(r);
         metrics
     }
@@ -92,6 +121,7 @@ impl Metrics {
         end_ms: u64,
         exports: usize,
     ) -> Result<String, fmt::Error> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.lanes_down.set(count(report.lanes.values().filter(|l| l.verdict == "down").count()));
         self.proxies.set(count(report.proxies.len()));
@@ -101,6 +131,16 @@ impl Metrics {
         self.imports.set(count(report.view.imports));
         self.problems.set(count(report.source.problems.len()));
         self.certificate_end.set(i64::try_from(end_ms / 1000).unwrap_or(i64::MAX));
+        let lease = report.lease.as_ref();
+        self.lease_held.set(i64::from(lease.is_some_and(|lease| lease.term.is_some())));
+        if let Some(transitions) = lease.and_then(|lease| lease.transitions) {
+            self.lease_transitions.set(transitions.into());
+        }
+        self.unreadable.clear();
+        let source = report.source.unreadable.iter().map(|kind| ("source", *kind));
+        for (by, kind) in source.chain(self.sink.follow().into_iter().map(|kind| ("sink", kind))) {
+            self.unreadable.get_or_create(&Unreadable { by, kind }).set(1);
+        }
         let mut out = String::new();
         encode(&mut out, &self.registry)?;
         Ok(out)

@@ -7,6 +7,7 @@ pub mod manifests;
 
 use crate::index::Change;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What a source says.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,9 +18,12 @@ pub enum SourceEvent {
     Ready,
     /// What is wrong with the source's objects now, all of it; empty when nothing is.
     Problems(Vec<Problem>),
-    /// The source can not be read now, or (`None`) can again. What was sent before stands.
-    Unavailable(Option<String>),
+    /// These kinds of objects can not be read now, by why; all can when it is empty. What was sent before stands.
+    Unavailable(Failures),
 }
+
+/// Kinds of objects that can not be read, by why.
+pub type Failures = BTreeMap<&'static str, String>;
 
 /// An object that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

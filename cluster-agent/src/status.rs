@@ -7,7 +7,7 @@ use crate::config::ProxyStatus;
 use crate::desired::Acknowledged;
 use crate::lanes::Lanes;
 use crate::map::Shared;
-use crate::source::Problem;
+use crate::source::{Failures, Problem};
 use crate::view::{Held, Origin};
 use sealane_core::command::Refusal;
 use sealane_core::identity::{InstanceId, SessionId};
@@ -16,7 +16,7 @@ use sealane_core::state::LaneVerdict;
 use sealane_core::time::{Millis, Revision};
 use sealane_trust::clock;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,7 @@ struct Inner {
     persist_error: Option<String>,
     problems: Vec<Problem>,
     source_ready: bool,
-    unavailable: Option<String>,
+    unavailable: Failures,
     addresses_awaited: bool,
     lease: Option<LeaseStatus>,
     proxies: BTreeMap<u64, ProxyStatus>,
@@ -92,7 +92,7 @@ impl Default for Status {
             persist_error: None,
             problems: Vec::new(),
             source_ready: false,
-            unavailable: None,
+            unavailable: Failures::new(),
             addresses_awaited: false,
             lease: None,
             proxies: BTreeMap::new(),
@@ -263,9 +263,9 @@ impl Status {
         self.set(|s| s.source_ready = true);
     }
 
-    /// The source can not be read, or can again.
-    pub fn source_unavailable(&self, reason: Option<String>) {
-        self.set(|s| s.unavailable = reason);
+    /// These kinds of the source can not be read; all can when it is empty.
+    pub fn source_unavailable(&self, failures: Failures) {
+        self.set(|s| s.unavailable = failures);
     }
 
     /// The addresses of imports are read from somewhere, and were not yet.
@@ -484,6 +484,9 @@ pub struct SourceReport {
     pub ready: bool,
     /// Why they can not be read now.
     pub unavailable: Option<String>,
+    /// Of these kinds, for metrics.
+    #[serde(skip)]
+    pub unreadable: BTreeSet<&'static str>,
     /// What is wrong with them.
     pub problems: Vec<Problem>,
 }
@@ -497,6 +500,8 @@ pub struct LeaseStatus {
     pub holder: Option<String>,
     /// The term, when this one does.
     pub term: Option<u32>,
+    /// How often the Lease went from one holder to the next, as it was last read.
+    pub transitions: Option<u32>,
     /// Why the Lease can not be read or written.
     pub error: Option<String>,
 }
@@ -597,7 +602,8 @@ impl Reporter {
             view: view_report(&s, &held),
             source: SourceReport {
                 ready: s.source_ready,
-                unavailable: s.unavailable.clone(),
+                unavailable: unavailable(&s.unavailable),
+                unreadable: s.unavailable.keys().copied().collect(),
                 problems: s.problems.clone(),
             },
             lease: s.lease.clone(),
@@ -673,7 +679,8 @@ fn not_ready(s: &Inner, held: &Held) -> Option<String> {
         return s.removed.clone();
     }
     if !s.source_ready {
-        let reason = s.unavailable.as_deref().unwrap_or("being read");
+        let reason = unavailable(&s.unavailable);
+        let reason = reason.as_deref().unwrap_or("being read");
         return Some(format!("the cluster was not read whole yet: {reason}"));
     }
     if held.origin == Origin::Nothing {
@@ -685,6 +692,11 @@ fn not_ready(s: &Inner, held: &Held) -> Option<String> {
     }
     let unknown = s.dns.as_ref().is_some_and(|dns| !dns.known);
     unknown.then(|| "the names of imports are not known yet".to_owned())
+}
+
+fn unavailable(failures: &Failures) -> Option<String> {
+    let named: Vec<String> = failures.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
+    (!named.is_empty()).then(|| named.join("; "))
 }
 
 /// The revision that is on disk: what was read from there counts until something newer is kept.

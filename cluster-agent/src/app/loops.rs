@@ -77,7 +77,7 @@ pub(super) async fn follow_source(
                 );
             }
             SourceEvent::Problems(problems) => status.problems(problems),
-            SourceEvent::Unavailable(reason) => status.source_unavailable(reason),
+            SourceEvent::Unavailable(failures) => status.source_unavailable(failures),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Keeper {
             replica: self.name.own.clone(),
             holder: election.holder().map(str::to_owned),
             term: term(now),
+            transitions: election.transitions(),
             error: error.clone(),
         };
         if self.status.lease(told)

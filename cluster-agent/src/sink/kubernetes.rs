@@ -14,6 +14,7 @@ pub mod effect;
 mod events;
 mod ground;
 mod misnamed;
+mod metrics;
 pub mod observed;
 mod pace;
 pub mod places;
@@ -23,8 +24,11 @@ pub mod schema;
 pub mod seen;
 pub mod slices;
 mod trouble;
+mod tally;
 mod watch;
 mod writer;
+
+pub use metrics::SinkMetrics;
 
 use crate::backoff::Backoff;
 use crate::config::{Common, Given};
@@ -98,6 +102,8 @@ pub struct Inputs {
     pub assigned: channel::Sender<ImportAddresses>,
     /// Where it is told how writing goes.
     pub status: Arc<Status>,
+    /// Where it is counted.
+    pub metrics: Arc<SinkMetrics>,
     /// Whether the federation said goodbye, as of the last look.
     pub over: bool,
 }
@@ -140,7 +146,7 @@ pub async fn run(client: Client, inputs: Inputs, leadership: Leadership, stop: C
         watches.spawn(watch::watch(resources.clone(), kind, sender.clone()));
     }
     drop(sender);
-    let conductor = Conductor::new(Instant::now());
+    let conductor = Conductor::new(Instant::now(), inputs.metrics.clone());
     let teller = Teller::new(resources.clone(), &inputs.replica, conductor.limiter());
     let setting = Setting {
         cluster: inputs.cluster.clone(),
@@ -238,6 +244,7 @@ impl Sink {
                 if self.cleared || !leads {
                     self.tell();
                 }
+                self.inputs.metrics.tell(self.conductor.counted(now));
             }
             let wakes =
                 [again, self.conductor.wakes(now), Some(told)].into_iter().flatten().min().unwrap_or(told);
@@ -401,6 +408,7 @@ mod tests {
             confirmed: Confirmed::default(),
             assigned: channel::Sender::new(ImportAddresses::new()),
             status: Arc::default(),
+            metrics: Arc::default(),
             over: false,
         };
         let (sources, _) = inputs.sources().unwrap();

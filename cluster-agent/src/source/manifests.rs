@@ -12,7 +12,7 @@ mod watch;
 
 pub use files::Files;
 
-use crate::source::SourceEvent;
+use crate::source::{Failures, SourceEvent};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub async fn run(directory: PathBuf, events: mpsc::Sender<SourceEvent>) {
             tracing::warn!(directory = %directory.display(), reason, "manifest directory unavailable, last state kept");
             told = Some(reason.clone());
         }
-        if events.send(SourceEvent::Unavailable(Some(reason))).await.is_err() {
+        if events.send(SourceEvent::Unavailable([("manifests", reason)].into())).await.is_err() {
             return;
         }
         tokio::time::sleep(RETRY).await;
@@ -70,7 +70,7 @@ async fn follow(
     ready: &mut bool,
 ) -> Result<(), String> {
     files.scan()?;
-    let mut begun = vec![SourceEvent::Unavailable(None)];
+    let mut begun = vec![SourceEvent::Unavailable(Failures::new())];
     begun.extend(files.take_events());
     if !*ready {
         begun.push(SourceEvent::Ready);

@@ -7,7 +7,7 @@ use sealane_agent::catalog::Catalog;
 use sealane_agent::config::{Common, Given, Outbound};
 use sealane_agent::desired::Confirmed;
 use sealane_agent::lease::Leadership;
-use sealane_agent::sink::kubernetes::{self, Inputs};
+use sealane_agent::sink::kubernetes::{self, Inputs, SinkMetrics};
 use sealane_agent::status::Status;
 use sealane_agent::view::Held;
 use sealane_core::endpoint::Locality;
@@ -36,6 +36,7 @@ struct Bench {
     plane: ControlPlane,
     common: watch::Sender<Option<Arc<Common>>>,
     status: Arc<Status>,
+    metrics: Arc<SinkMetrics>,
     assigned: watch::Receiver<kubernetes::ImportAddresses>,
     revision: u64,
     running: Option<Running>,
@@ -52,8 +53,9 @@ impl Bench {
         crds(&plane).await?;
         plane.kubectl(&["create", "namespace", "shop"]).await?;
         let (common, status) = (watch::Sender::new(None), Arc::new(Status::default()));
+        let metrics = Arc::default();
         let assigned = watch::Sender::new(kubernetes::ImportAddresses::new()).subscribe();
-        let mut bench = Bench { plane, common, status, assigned, revision: 0, running: None };
+        let mut bench = Bench { plane, common, status, metrics, assigned, revision: 0, running: None };
         bench.start().await?;
         Ok(bench)
     }
@@ -81,6 +83,7 @@ impl Bench {
             confirmed: Confirmed::default(),
             assigned,
             status: self.status.clone(),
+            metrics: self.metrics.clone(),
             over: false,
         };
         let stop = CancellationToken::new();

@@ -14,6 +14,28 @@ pub(super) const MCS: &str = "multicluster.x-k8s.io";
 /// Its versions, the best first. Their schemas are the same.
 pub(super) const MCS_VERSIONS: [&str; 2] = ["v1beta1", "v1alpha1"];
 
+/// The reasons that an API server gives itself.
+const REASONS: [&str; 18] = [
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnsupportedMediaType",
+];
+
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
@@ -29,6 +51,17 @@ pub(super) enum RequestError {
 }
 
 impl RequestError {
+    /// Why, in one word of a fixed list: a webhook may give any reason that it likes.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            RequestError::Refused(_, status) => {
+                REASONS.iter().find(|known| **known == status.reason).copied().unwrap_or("Other")
+            }
+            RequestError::Failed(_) => "Unreachable",
+            RequestError::Late => "Late",
+        }
+    }
+
     /// What the API server answered.
     pub(super) fn status(&self) -> Option<&Status> {
         match self {

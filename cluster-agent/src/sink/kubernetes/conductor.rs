@@ -6,6 +6,7 @@ use super::contested;
 use super::effect::{Effect, Target};
 use super::events::{Limiter, SharedLimiter};
 use super::misnamed::MisnamedExports;
+use super::metrics::{Now, SinkMetrics};
 use super::observed::Observed;
 use super::pace::Paces;
 use super::plan::{Learnt, Setting, UNSUPPORTED, foreign, plan};
@@ -56,6 +57,7 @@ pub(super) struct Conductor {
     foreign_until: BTreeMap<ServiceKey, Instant>,
     limiter: SharedLimiter,
     paces: Paces,
+    metrics: Arc<SinkMetrics>,
     /// The clusterset addresses of imports, as they were last seen.
     assigned: ImportAddresses,
     /// What is wrong with services here.
@@ -63,7 +65,7 @@ pub(super) struct Conductor {
 }
 
 impl Conductor {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, metrics: Arc<SinkMetrics>) -> Self {
         Conductor {
             observed: Observed::default(),
             misnamed: MisnamedExports::default(),
@@ -77,6 +79,7 @@ impl Conductor {
             foreign_until: BTreeMap::new(),
             limiter: Arc::new(Mutex::new(Limiter::new(now))),
             paces: Paces::default(),
+            metrics,
             assigned: ImportAddresses::new(),
             troubles: Arc::default(),
         }
@@ -266,7 +269,9 @@ impl Conductor {
                     self.dirty.insert(service.clone());
                 }
                 Outcome::Took(target, content) => {
-                    self.paces.took(&service, &target, content, now);
+                    if self.paces.took(&service, &target, content, now) {
+                        self.metrics.repair(&target);
+                    }
                     let learnt = self.learnt.get_mut(&service);
                     let over = target.1 == Part::Main
                         && learnt.is_some_and(|learnt| learnt.refused.remove(&target.0).is_some());
@@ -274,7 +279,8 @@ impl Conductor {
                         self.dirty.insert(service.clone());
                     }
                 }
-                Outcome::Refused { target, error, wait } => {
+                Outcome::Refused { target, error, reason, wait } => {
+                    self.metrics.refuse(target.0.kind, reason);
                     tracing::warn!(object = %target.0, error, "the API server refuses an object");
                     if target.1 == Part::Main {
                         let learnt = self.learnt.entry(service.clone()).or_default();
@@ -285,7 +291,8 @@ impl Conductor {
                 }
                 Outcome::Conflict => failure = Some(("it was changed meanwhile".to_owned(), Duration::ZERO)),
                 Outcome::Lost => self.dirty.insert(service.clone()),
-                Outcome::Failed { key, error, wait } => {
+                Outcome::Failed { key, error, reason, wait } => {
+                    self.metrics.refuse(key.kind, reason);
                     tracing::warn!(object = %key, error, "can not write an object");
                     failure = Some((format!("{key}: {error}"), wait));
                 }
@@ -325,6 +332,19 @@ impl Conductor {
             self.dirty.insert(service);
         }
         self.dirty.extend(self.paces.due(now));
+    }
+
+    /// What is so now, as metrics show it.
+    pub(super) fn counted(&self, now: Instant) -> Now {
+        let mut contested = BTreeMap::new();
+        for (key, _) in self.paces.fought_over(now) {
+            *contested.entry(key.kind).or_default() += 1;
+        }
+        Now {
+            conditions: self.observed.standings().clone(),
+            contested,
+            unreadable: self.unavailable.keys().copied().collect(),
+        }
     }
 
     /// How many objects are kept, whose stand in the way, and the first thing that went wrong.

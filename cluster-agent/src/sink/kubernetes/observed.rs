@@ -1,6 +1,7 @@
 //! What the API server holds of the sink's objects, by the service that they are about.
 
 use super::seen::{Kind, ObjectKey, Seen};
+use super::tally::{self, Standings};
 use sealane_core::name::{Namespace, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ pub struct Observed {
     scenes: BTreeMap<ServiceKey, Scene>,
     service_of: BTreeMap<ObjectKey, ServiceKey>,
     exports: usize,
+    standings: Standings,
 }
 
 /// The objects about one service.
@@ -65,6 +67,11 @@ impl Observed {
         self.service_of.len() - self.exports
     }
 
+    /// How many conditions stand where.
+    pub(super) fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
     /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -86,6 +93,7 @@ impl Observed {
         }
         touched.extend(self.remove(&key).filter(|former| *former != service));
         self.exports += usize::from(key.kind == Kind::Export);
+        tally::count(&mut self.standings, &key, &seen, true);
         self.service_of.insert(key.clone(), service.clone());
         self.scenes.entry(service.clone()).or_default().objects.insert(key, seen);
         touched.insert(service);
@@ -115,7 +123,9 @@ impl Observed {
         let service = self.service_of.remove(key)?;
         self.exports -= usize::from(key.kind == Kind::Export);
         if let Some(scene) = self.scenes.get_mut(&service) {
-            scene.objects.remove(key);
+            if let Some(seen) = scene.objects.remove(key) {
+                tally::count(&mut self.standings, key, &seen, false);
+            }
             if scene.objects.is_empty() {
                 self.scenes.remove(&service);
             }

@@ -37,6 +37,8 @@ pub(super) enum Outcome {
         target: Target,
         /// Why.
         error: String,
+        /// The same in one word of a fixed list.
+        reason: &'static str,
         /// How long the API server asks to wait.
         wait: Duration,
     },
@@ -46,6 +48,8 @@ pub(super) enum Outcome {
         key: ObjectKey,
         /// Why.
         error: String,
+        /// The same in one word of a fixed list.
+        reason: &'static str,
         /// How long the API server asks to wait.
         wait: Duration,
     },
@@ -243,9 +247,10 @@ fn fail(target: &Target, error: &RequestError, outcomes: &mut Vec<Outcome>) -> W
     let wait = error.status().and_then(|s| s.details.as_ref()).map_or(0, |d| d.retry_after_seconds);
     let (wait, said) = (Duration::from_secs(wait.into()), error.to_string());
     let went = went(error.status());
+    let reason = error.reason();
     outcomes.push(match error.status().is_some_and(is_refusal) {
-        true => Outcome::Refused { target: target.clone(), error: said, wait },
-        false => Outcome::Failed { key: target.0.clone(), error: said, wait },
+        true => Outcome::Refused { target: target.clone(), error: said, reason, wait },
+        false => Outcome::Failed { key: target.0.clone(), error: said, reason, wait },
     });
     went
 }

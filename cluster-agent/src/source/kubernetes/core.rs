@@ -3,7 +3,7 @@
 use super::follow::{Seen, Told};
 use super::kind::{Kind, ObjectName};
 use crate::index::{Change, Part};
-use crate::source::{Problem, SourceEvent};
+use crate::source::{Failures, Problem, SourceEvent};
 use std::collections::BTreeMap;
 
 /// The most problems that are told at once; there may be as many as there are objects.
@@ -81,13 +81,9 @@ impl Core {
         events
     }
 
-    fn failures(&self) -> Option<String> {
-        let named: Vec<String> = self
-            .kinds
-            .iter()
-            .filter_map(|(kind, k)| Some(format!("{}: {}", kind.resource(), k.failure.as_ref()?)))
-            .collect();
-        (!named.is_empty()).then(|| named.join("; "))
+    fn failures(&self) -> Failures {
+        let failed = self.kinds.iter().filter_map(|(kind, k)| Some((kind.resource(), k.failure.clone()?)));
+        failed.collect()
     }
 }
 

@@ -68,12 +68,12 @@ fn a_new_list_sends_what_differs_and_takes_away_what_it_lacks() {
 fn a_list_that_fails_half_way_takes_nothing_away() {
     let mut core = known();
     let failed = on(&mut core, [Told::Begun, object("a", "3"), Told::Failed("cut".to_owned())]);
-    let unavailable = SourceEvent::Unavailable(Some("namespaces: cut".to_owned()));
+    let unavailable = SourceEvent::Unavailable([("namespaces", "cut".to_owned())].into());
     assert_eq!(failed, [SourceEvent::Changed(vec![put("a")]), unavailable]);
     // The next one begins anew: what the failed one had does not count for it.
     assert_eq!(on(&mut core, [Told::Begun]), []);
     let listed = on(&mut core, [object("b", "2"), Told::Listed]);
-    assert_eq!(listed, [SourceEvent::Changed(vec![removed("a")]), SourceEvent::Unavailable(None)]);
+    assert_eq!(listed, [SourceEvent::Changed(vec![removed("a")]), SourceEvent::Unavailable(Failures::new())]);
 }
 
 #[test]
@@ -115,11 +115,14 @@ fn failures_are_named_by_resource_until_they_heal() {
     let mut core = known();
     core.on(Kind::Pod, Told::Failed("watch is forbidden".to_owned()));
     core.on(Kind::Export, Told::Failed("gone".to_owned()));
-    let both = "serviceexports.multicluster.x-k8s.io: gone; pods: watch is forbidden".to_owned();
-    assert_eq!(core.take(), [SourceEvent::Unavailable(Some(both))]);
+    let both = [
+        ("serviceexports.multicluster.x-k8s.io", "gone".to_owned()),
+        ("pods", "watch is forbidden".to_owned()),
+    ];
+    assert_eq!(core.take(), [SourceEvent::Unavailable(both.into())]);
     core.on(Kind::Pod, Told::Failed("watch is forbidden".to_owned()));
     assert_eq!(core.take(), [], "told once");
     core.on(Kind::Pod, Told::Alive);
     core.on(Kind::Export, Told::Alive);
-    assert_eq!(core.take(), [SourceEvent::Unavailable(None)]);
+    assert_eq!(core.take(), [SourceEvent::Unavailable(Failures::new())]);
 }

@@ -33,6 +33,7 @@ pub(super) fn round(conductor: &mut Conductor, api: &mut Api, refuses: &str, now
             outcomes.push(Outcome::Refused {
                 target,
                 error: "exceeded quota".to_owned(),
+                reason: "Forbidden",
                 wait: Duration::ZERO,
             });
             continue;
@@ -61,7 +62,7 @@ pub(super) fn rounds(conductor: &mut Conductor, api: &mut Api, refuses: &str, no
 }
 
 pub(super) fn begin(api: &Api, sources: Sources, now: Instant) -> Conductor {
-    let mut conductor = Conductor::new(now);
+    let mut conductor = Conductor::new(now, Arc::default());
     for kind in [Kind::Import, Kind::Export, Kind::Service, Kind::Slice] {
         let observed = api.observed();
         let of_kind = observed.objects().filter(|(key, _)| key.kind == kind);
