@@ -358,6 +358,39 @@ fn what_others_made_is_not_touched() {
 }
 
 #[test]
+fn a_slice_that_loses_a_label_gets_it_back() {
+    with_plane("a_slice_that_loses_a_label_gets_it_back", async |lab| {
+        let mut bench = Bench::new(lab, 18).await?;
+        let others = [import("web-shop", &["10.2.0.1"]), import("web", &["10.2.0.9"])];
+        bench.imports(&others);
+        bench.ready("web").await?;
+        bench.ready("web-shop").await?;
+        let slices = bench.get("endpointslices").await?;
+        let served = |slice: &&Value| slice["endpoints"][0]["addresses"][0] == "10.2.0.1";
+        let slice = slices["items"].as_array().context("items")?.iter().find(served).context("a slice")?;
+        let named = format!("endpointslice/{}", slice["metadata"]["name"].as_str().context("a name")?);
+        let labels = &slice["metadata"]["labels"];
+        let damages: [&[&str]; 4] = [
+            &["multicluster.kubernetes.io/service-name-"],
+            &["multicluster.kubernetes.io/service-name=web"],
+            &["endpointslice.kubernetes.io/managed-by-"],
+            &["multicluster.kubernetes.io/service-name-", "multicluster.kubernetes.io/source-cluster-"],
+        ];
+        for damage in damages {
+            let words = ["label", &named, "--namespace=shop", "--overwrite"];
+            bench.plane.kubectl(&[&words, damage].concat()).await?;
+            until_true(&format!("{damage:?} is mended"), PATIENCE, async || {
+                let now = bench.get(&named).await?;
+                ensure!(now["metadata"]["uid"] == slice["metadata"]["uid"], "it is another slice");
+                Ok(now["metadata"]["labels"] == *labels)
+            })
+            .await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn who_keeps_changing_what_is_ours_is_answered_ever_more_seldom_and_told() {
     let name = "who_keeps_changing_what_is_ours_is_answered_ever_more_seldom_and_told";
     with_plane(name, async |lab| {

@@ -4,6 +4,7 @@
 //! what others add to our objects is no difference, and what they take from us is one. Of these fields only a digest is
 //! kept.
 
+use super::derived;
 use crate::desired::{Condition, MANAGED_BY, MANAGER, SLICE_MANAGER, SLICE_SERVICE};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use sealane_core::identity::FederationId;
@@ -219,20 +220,31 @@ fn endpoints(slice: &Value) -> Vec<Value> {
     endpoints.filter_map(|endpoint| endpoint["addresses"].as_array()).flatten().cloned().collect()
 }
 
-/// The service that an object of ours belongs to: by its own name, its label, or its owner.
+/// The service that an object of ours belongs to: by its own name, its owner, or its label, which anybody may take away or
+/// change.
 #[must_use]
 pub fn service_of(kind: Kind, meta: &ObjectMeta) -> Option<ServiceKey> {
     let namespace = Namespace::parse(meta.namespace.as_deref()?).ok()?;
-    let label = || meta.labels.as_ref()?.get(SLICE_SERVICE).cloned();
-    let owned_by = || {
+    let service = |name: &str| {
+        Some(ServiceKey { namespace: namespace.clone(), name: ServiceName::parse(name).ok()? })
+    };
+    if matches!(kind, Kind::Import | Kind::Export) {
+        return service(meta.name.as_deref()?);
+    }
+    let owner = |kind: Kind| {
         let owners = meta.owner_references.as_deref().unwrap_or_default();
-        owners.iter().find(|o| o.kind == Kind::Import.as_str()).map(|o| o.name.clone())
+        owners.iter().find(|owner| owner.kind == kind.as_str()).map(|owner| owner.name.as_str())
     };
-    let name = match kind {
-        Kind::Import | Kind::Export => meta.name.clone(),
-        Kind::Service | Kind::Slice => label().or_else(owned_by),
-    };
-    Some(ServiceKey { namespace, name: ServiceName::parse(&name?).ok()? })
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(SLICE_SERVICE)).and_then(|l| service(l));
+    if let Some(import) = owner(Kind::Import) {
+        return service(import);
+    }
+    let Some(derived) = owner(Kind::Service) else { return label };
+    // The owner's name is made of the service's, with which the slice's own name begins.
+    let name = meta.name.as_deref().unwrap_or_default();
+    let beginnings = name.match_indices('-').filter_map(|(at, _)| service(&name[..at]));
+    let mut known = label.iter().cloned().chain(beginnings);
+    known.find(|service| derived::name(service) == derived).or(label)
 }
 
 fn is_ours(entry: &ManagedFieldsEntry) -> bool {
