@@ -326,7 +326,7 @@ impl Planner<'_> {
         let scene = self.scene;
         // Who has a newer view decides which slices there are, too.
         let newer = scene.of(Kind::Slice).any(|(_, seen)| self.ahead(seen));
-        for slice in slices(outbound, &places, &derived) {
+        for slice in slices(outbound, &places, &derived, scene) {
             let key = self.key(Kind::Slice, &slice.name);
             if self.learnt.foreign.contains_key(&key) || (newer && !scene.objects.contains_key(&key)) {
                 continue;

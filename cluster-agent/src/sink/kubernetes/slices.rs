@@ -1,21 +1,23 @@
 //! The EndpointSlices of an import in a cluster: by source cluster, family, ports and whether kube-proxy may use them.
 
+mod pack;
+
+use super::observed::Scene;
 use super::places::{Chosen, Place};
+use super::seen::{Kind, Owner};
 use crate::config::Outbound;
 use crate::desired::{
     MANAGER, SLICE_MANAGER, SLICE_SERVICE, SLICE_SOURCE, family_of, slice_name, slice_ports,
 };
 use sealane_core::name::{ClusterName, PortName};
 use sealane_core::service::{IpFamily, ServiceType};
+use pack::{Packs, pack};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// The label by which kube-proxy finds the slices of a Service.
 pub const KUBE_PROXY: &str = "kubernetes.io/service-name";
-/// The most endpoints in a slice: as many as Kubernetes itself puts there.
-const MOST: usize = 100;
-/// How full slices are meant to be where a service has several: a change rewrites one of them.
-const MEANT: usize = 50;
 
 /// A slice without its owner and revision.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,9 +44,10 @@ struct Group {
     ports: BTreeMap<PortName, u16>,
 }
 
-/// The slices of an import. `derived` is the name of its Service, which headless imports have none of.
+/// The slices of an import, as few others as can be than those that are there. `derived` is the name of its Service, which
+/// headless imports have none of.
 #[must_use]
-pub fn slices(outbound: &Outbound, places: &[Place], derived: &str) -> Vec<Slice> {
+pub fn slices(outbound: &Outbound, places: &[Place], derived: &str, scene: &Scene) -> Vec<Slice> {
     let import = &outbound.import;
     let headless = import.service_type == ServiceType::Headless;
     let chosen = Chosen::of(outbound, places);
@@ -63,12 +66,16 @@ pub fn slices(outbound: &Outbound, places: &[Place], derived: &str) -> Vec<Slice
     let hints = Hints::of(outbound, &groups);
     let mut slices = Vec::new();
     for (group, places) in &groups {
-        for (number, chunk) in chunks(places) {
-            let hints = hints.filter(|_| group.chosen);
-            let endpoints = chunk.iter().map(|place| endpoint(place, headless, hints)).collect();
+        let (base, hints) = (base(outbound, group), hints.filter(|_| group.chosen));
+        // An endpoint is its address: of two that share one the first is meant.
+        let places: BTreeMap<IpAddr, &Place> = places.iter().rev().map(|place| (place.address, *place)).collect();
+        let wanted: BTreeSet<IpAddr> = places.keys().copied().collect();
+        for (number, addresses) in pack(&there(scene, &base), &wanted) {
+            let held = addresses.iter().filter_map(|address| places.get(address));
+            let endpoints = held.map(|place| endpoint(place, headless, hints)).collect();
             let ports = slice_ports(&import.ports, &group.ports);
             slices.push(Slice {
-                name: name(outbound, group, &number),
+                name: name(&base, number),
                 chosen: group.chosen,
                 labels: labels(outbound, group, derived),
                 family: group.family,
@@ -143,32 +150,46 @@ fn labels(outbound: &Outbound, group: &Group, derived: &str) -> BTreeMap<String,
     labels
 }
 
-/// The endpoints in slices of at most [`MOST`]. Which slice an endpoint is in depends on its address and, by powers of
-/// two, on how many there are: one that comes or goes changes its own slice alone.
-fn chunks<'a>(places: &[&'a Place]) -> Vec<(String, Vec<&'a Place>)> {
-    if places.len() <= MOST {
-        return vec![("0".to_owned(), places.to_vec())];
-    }
-    let count = places.len().div_ceil(MEANT).next_power_of_two();
-    let mut buckets: BTreeMap<usize, Vec<&Place>> = BTreeMap::new();
-    for place in places {
-        let hash = sealane_trust::sha256(place.address.to_string().as_bytes());
-        let bucket = usize::from(u16::from_be_bytes([hash[0], hash[1]])) % count;
-        buckets.entry(bucket).or_default().push(place);
-    }
-    let mut chunks = Vec::new();
-    for (bucket, places) in buckets {
-        for (number, chunk) in places.chunks(MOST).enumerate() {
-            chunks.push((format!("{count}/{bucket}/{number}"), chunk.to_vec()));
-        }
-    }
-    chunks
-}
-
-/// Whether kube-proxy may use a slice is not in its name: what is chosen later is the same slice with one more label.
-fn name(outbound: &Outbound, group: &Group, number: &str) -> String {
+/// The name of a group's first slice. It says whether kube-proxy may use it: kube-proxy would go on with the endpoints of a
+/// slice that loses its label, so that what is chosen later, or no more, is in another slice.
+fn base(outbound: &Outbound, group: &Group) -> String {
     let ports: Vec<String> = group.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
     let chosen = if group.chosen { "chosen" } else { "known" };
-    let apart = [group.family.as_str(), &ports.join(","), chosen, number].join("/");
+    let apart = [group.family.as_str(), &ports.join(","), chosen, "0"].join("/");
     slice_name(&outbound.import.service, &group.cluster, &apart)
+}
+
+/// The name of one of its slices.
+fn name(base: &str, number: usize) -> String {
+    if number == 0 { base.to_owned() } else { format!("{base}-{number}") }
+}
+
+/// Which slice of a group has this name.
+fn number(base: &str, name: &str) -> Option<usize> {
+    match name.strip_prefix(base)? {
+        "" => Some(0),
+        rest => rest.strip_prefix('-')?.parse().ok().filter(|number| *number > 0),
+    }
+}
+
+/// The slices of a group that are there. What others made is none of them.
+fn there(scene: &Scene, base: &str) -> Packs {
+    let ours = scene.of(Kind::Slice).filter(|(_, seen)| !matches!(seen.owner, Owner::Foreign(_)));
+    let numbered = ours.filter_map(|(key, seen)| Some((number(base, &key.name)?, seen)));
+    numbered.map(|(number, seen)| (number, seen.addresses.iter().copied().collect())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_s_name_tells_its_number_in_its_group() {
+        for at in [0, 1, 10] {
+            assert_eq!(number("web-west-abc", &name("web-west-abc", at)), Some(at));
+        }
+        for other in ["web-west-abd", "web-west-abc-", "web-west-abc-x", "web-west-abc-0", "web-west-abc-1-1"] {
+            assert_eq!(number("web-west-abc", other), None, "{other}");
+        }
+    }
 }
