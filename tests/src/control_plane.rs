@@ -10,6 +10,7 @@
 //! # Ok(()) }
 //! ```
 
+mod archive;
 mod program;
 
 use crate::kubernetes::kubeconfig::{self, Access};
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+pub use archive::Archive;
 pub use sealane::local::Process;
 
 /// The network of a lab whose addresses control planes have.

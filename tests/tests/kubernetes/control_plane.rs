@@ -13,6 +13,8 @@ fn an_api_server_keeps_what_it_holds_and_refuses_who_may_not() {
     in_lab(async |lab| {
         let mut east = ControlPlane::start(lab, Shape::new("east", 1).with_controllers()).await?;
         east.kubectl(&["create", "namespace", "shop"]).await?;
+        let version = "--output=jsonpath={.metadata.resourceVersion}";
+        let before = east.kubectl(&["get", "namespace/shop", version]).await?;
         east.apply(
             r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}}"#,
         )
@@ -25,6 +27,15 @@ fn an_api_server_keeps_what_it_holds_and_refuses_who_may_not() {
             east.kubectl(&["get", "--namespace=shop", "configmap/a", "--output=name"]).await?,
             "configmap/a\n"
         );
+
+        // What was before its start the archive knows, and it alone.
+        let since = format!("/api/v1/namespaces/shop/configmaps?watch=1&timeoutSeconds=2&resourceVersion={before}");
+        let known = east.kubectl(&["get", "--raw", &since]).await;
+        assert!(!known.is_ok_and(|known| known.contains(r#""name":"a""#)));
+        let archive = east.archive(lab).await?;
+        let kept = archive.kubectl(&["get", "--raw", &since]).await?;
+        assert!(kept.contains(r#""type":"ADDED""#) && kept.contains(r#""name":"a""#), "{kept}");
+        drop(archive);
 
         let tenant = east.kubeconfig_of("tenant", "")?.display().to_string();
         let refused =

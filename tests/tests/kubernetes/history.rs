@@ -1,12 +1,10 @@
 //! What happened in a cluster: every change that etcd still holds, and every request that the API server audited.
 
 use anyhow::{Context, Result};
-use sealane_tests::control_plane::{ControlPlane, Shape};
+use sealane_tests::control_plane::{Archive, ControlPlane, Shape};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What an API server must be started with so that [`changes`] reaches back beyond its own start.
-pub(crate) const KEPT: &str = "--watch-cache=false";
 /// The kinds that the agent writes into namespaces.
 pub(crate) const KINDS: [&str; 3] = [
     "apis/multicluster.x-k8s.io/v1beta1/namespaces/shop/serviceimports",
@@ -46,12 +44,12 @@ impl Change {
     }
 }
 
-/// Every change since a version, of the objects that the agent writes.
-pub(crate) async fn changes(plane: &ControlPlane, since: &str) -> Result<Vec<Change>> {
+/// Every change since a version, of the objects that the agent writes, whatever became of the API server meanwhile.
+pub(crate) async fn changes(archive: &Archive<'_>, since: &str) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for kind in KINDS {
         let watch = format!("/{kind}?watch=1&resourceVersion={since}&timeoutSeconds=2");
-        for line in plane.kubectl(&["get", "--raw", &watch]).await?.lines() {
+        for line in archive.kubectl(&["get", "--raw", &watch]).await?.lines() {
             changes.push(Change::read(line)?);
         }
     }

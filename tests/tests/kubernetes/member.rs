@@ -94,6 +94,19 @@ impl Member {
         Ok(())
     }
 
+    /// Waits until replica `a` counts so many, in the sum over these labels.
+    pub(crate) async fn counts(&self, metric: &str, labels: &[(&str, &str)], expected: u64) -> Result<()> {
+        let name = format!("sealane_agent_{metric}");
+        let what = format!("{name}{labels:?} of {} is {expected}", self.plane.name());
+        until_true(&what, PATIENCE, async || {
+            let found = inspect::metric(self.admin("a"), &name, labels).await?;
+            ensure!(found == expected, "it is {found}");
+            Ok(true)
+        })
+        .await?;
+        Ok(())
+    }
+
     /// A slice of `shop/NAME`, `NAME-1`, with these addresses.
     pub(crate) fn slice(name: &str, addresses: &[&str]) -> Value {
         let endpoints: Vec<Value> =

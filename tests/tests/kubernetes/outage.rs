@@ -1,7 +1,7 @@
 //! API servers that are away, or forget: nothing is taken away meanwhile, and what differs afterwards is found.
 
-use super::history::{self, KEPT};
-use super::member::{Member, pair_of};
+use super::history;
+use super::member::{Member, pair, pair_of};
 use super::sink::with_plane;
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
@@ -17,18 +17,27 @@ const AWAY: Duration = Duration::from_secs(60);
 #[test]
 fn a_minute_without_api_servers_deletes_and_empties_nothing() {
     with_plane("a_minute_without_api_servers_deletes_and_empties_nothing", async |lab| {
-        let (_federation, mut east, mut west) = pair_of(lab, &[KEPT]).await?;
+        let (_federation, mut east, mut west) = pair(lab).await?;
         for (name, address) in [("web", "10.1.0.1"), ("cart", "10.1.0.2")] {
             east.serve(name, 80, address).await?;
             east.export(name).await?;
             west.imports(name, &[address]).await?;
             east.imports(name, &[address]).await?;
         }
+        for (kind, member) in [("ServiceExport", &east), ("ServiceImport", &west)] {
+            let ready = [("kind", kind), ("type", "Ready"), ("status", "True")];
+            member.counts("conditions", &ready, 2).await?;
+            member.counts("lease_held", &[], 1).await?;
+            member.counts("unreadable_kinds", &[], 0).await?;
+        }
         let since = [history::now(&east.plane).await?, history::now(&west.plane).await?];
         east.plane.kill_server();
         tokio::time::sleep(AWAY / 2).await;
         west.imports("web", &["10.1.0.1"]).await?;
         west.plane.kill_server();
+        for kind in ["services", "pods"] {
+            east.counts("unreadable_kinds", &[("by", "source"), ("kind", kind)], 1).await?;
+        }
         tokio::time::sleep(AWAY / 2).await;
         east.plane.restart_server().await?;
         west.plane.restart_server().await?;
@@ -39,15 +48,16 @@ fn a_minute_without_api_servers_deletes_and_empties_nothing() {
         east.serve("web", 80, "10.1.0.3").await?;
         for (member, since) in [(&east, &since[0]), (&west, &since[1])] {
             member.imports("web", &["10.1.0.3"]).await?;
-            let changes = history::changes(&member.plane, since).await?;
+            let changes = history::changes(&member.plane.archive(lab).await?, since).await?;
             let taken: Vec<_> = changes.iter().filter(|c| c.takes_away()).collect();
             ensure!(taken.is_empty(), "{}: {taken:#?}", member.plane.name());
             ensure!(!changes.is_empty(), "the change is in the history");
         }
         // The history does hold what is taken away.
         east.plane.kubectl(&["delete", "serviceexport/web", "--namespace=shop"]).await?;
+        let archive = west.plane.archive(lab).await?;
         until_true("the import's end is in the history", PATIENCE, async || {
-            Ok(history::changes(&west.plane, &since[1]).await?.iter().any(history::Change::takes_away))
+            Ok(history::changes(&archive, &since[1]).await?.iter().any(history::Change::takes_away))
         })
         .await?;
         Ok(())
@@ -59,8 +69,7 @@ fn a_minute_without_api_servers_deletes_and_empties_nothing() {
 #[test]
 fn watches_that_were_compacted_away_find_what_differs() {
     with_plane("watches_that_were_compacted_away_find_what_differs", async |lab| {
-        let arguments = [KEPT, "--etcd-compaction-interval=1s"];
-        let (_federation, mut east, mut west) = pair_of(lab, &arguments).await?;
+        let (_federation, mut east, mut west) = pair_of(lab, &["--etcd-compaction-interval=1s"]).await?;
         for (name, address) in [("web", "10.1.0.1"), ("cart", "10.1.0.2")] {
             east.serve(name, 80, address).await?;
             east.export(name).await?;
@@ -76,10 +85,13 @@ fn watches_that_were_compacted_away_find_what_differs() {
         east.plane.kubectl(&["delete", "serviceexport/cart", "--namespace=shop"]).await?;
         let derived = derived(&west, "web").await?;
         west.plane.kubectl(&["delete", "--namespace=shop", &format!("service/{derived}")]).await?;
+        // What the API server itself remembers began with it.
+        let archive = west.plane.archive(lab).await?;
         until_true("the history was compacted", PATIENCE, async || {
-            Ok(history::changes(&west.plane, &before).await.is_err())
+            Ok(history::changes(&archive, &before).await.is_err())
         })
         .await?;
+        drop(archive);
         for member in [&east, &west] {
             member.agent("a")?.signal(Signal::CONT)?;
         }

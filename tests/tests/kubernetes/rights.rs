@@ -1,6 +1,6 @@
 //! The rights that the chart gives: each of them is used, none is missed, and what becomes of an agent that loses them.
 
-use super::history::{self, Audit, KEPT};
+use super::history::{self, Audit};
 use super::member::Member;
 use super::sink::with_plane;
 use anyhow::{Context, Result, ensure};
@@ -194,7 +194,7 @@ fn rights_that_are_taken_away_and_given_back_take_nothing_with_them() {
             grant(&member.plane).await?;
         }
         west.imports("web", &["10.1.0.2"]).await?;
-        let changes = history::changes(&west.plane, &since).await?;
+        let changes = history::changes(&west.plane.archive(lab).await?, &since).await?;
         let taken: Vec<_> = changes.iter().filter(|c| c.takes_away()).collect();
         ensure!(taken.is_empty(), "{taken:#?}");
         for member in [&east, &west] {
@@ -209,7 +209,7 @@ async fn restricted(lab: &Lab) -> Result<(Federation, Member, Member)> {
     let federation = Federation::of(lab, 1).await?;
     let mut members = Vec::new();
     for (name, place) in [("east", 1), ("west", 3)] {
-        let mut member = Member::enrol(&federation, lab, Shape::new(name, place).with(KEPT), place).await?;
+        let mut member = Member::enrol(&federation, lab, Shape::new(name, place), place).await?;
         grant(&member.plane).await?;
         let kubeconfig = member.plane.kubeconfig_of(AGENT, "")?;
         member.start("a", Some(&kubeconfig)).await?;
