@@ -256,7 +256,7 @@ pub fn avoid(import: &Arc<Import>, verdicts: &Verdicts) -> Arc<Import> {
     for candidate in &mut import.candidates {
         candidate.tier = tier(&candidate.cluster, candidate.tier);
     }
-    import.candidates.sort_by(|a, b| (a.tier, &a.cluster, &a.path).cmp(&(b.tier, &b.cluster, &b.path)));
+    import.candidates.sort();
     Arc::new(import)
 }
 
@@ -274,7 +274,7 @@ pub fn at_home(import: &Arc<Import>, own: &Own, shard: Option<&Arc<Shard>>) -> A
     let home = sealane_core::compute::at_home(import, cluster, locality, spec, shard.endpoints());
     let others = import.candidates.iter().filter(|c| c.cluster != own.cluster).cloned();
     let mut candidates: Vec<Candidate> = home.into_iter().chain(others).collect();
-    candidates.sort_by(|a, b| (a.tier, &a.cluster, &a.path).cmp(&(b.tier, &b.cluster, &b.path)));
+    candidates.sort();
     if candidates == import.candidates {
         return import.clone();
     }

@@ -22,6 +22,7 @@ pub mod lanes;
 pub mod lease;
 pub mod map;
 pub mod metrics;
+pub mod ours;
 pub mod reach;
 pub mod sink;
 pub mod source;

@@ -84,13 +84,13 @@ pub enum Tier {
     Avoided,
 }
 
-/// One place that a connection to an import may go to.
+/// One place that a connection to an import may go to. In their order the best tier is first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
-    /// The cluster that serves it.
-    pub cluster: ClusterName,
     /// Its tier.
     pub tier: Tier,
+    /// The cluster that serves it.
+    pub cluster: ClusterName,
     /// How it is reached.
     pub path: Path,
 }

@@ -1,12 +1,13 @@
-//! Whether an object is ours.
+//! What says that an object which has its name from us is ours.
 
 use kube::core::ObjectMeta;
 use sealane_agent::desired::{MANAGED_BY, MANAGER};
+use sealane_agent::ours::{bears, is_ours};
 
 /// The labels of the agents and their pods, as the chart gives them.
 pub(super) const AGENTS: &str = "app.kubernetes.io/name=sealane,app.kubernetes.io/component=agent";
 
-/// What says that an object which has its name from us is ours.
+/// What must be so of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Our label, and that we wrote it.
@@ -38,38 +39,22 @@ impl Proof {
     }
 }
 
-fn bears(meta: &ObjectMeta, label: &str, value: &str) -> bool {
-    meta.labels.as_ref().and_then(|labels| labels.get(label)).is_some_and(|found| found == value)
-}
-
-/// Whether an object is ours by its label and by who wrote it.
-pub(super) fn is_ours(meta: &ObjectMeta, label: &str) -> bool {
-    bears(meta, label, MANAGER) && has_our_entry(meta)
-}
-
-pub(super) fn has_our_entry(meta: &ObjectMeta) -> bool {
-    meta.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MANAGER))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
     #[test]
-    fn a_label_alone_or_an_entry_alone_makes_nothing_ours() {
+    fn each_proof_asks_for_what_it_says() {
         let meta = |label: &str, manager: &str| ObjectMeta {
             labels: Some([(MANAGED_BY.to_owned(), label.to_owned())].into()),
             managed_fields: Some(vec![ManagedFieldsEntry {
                 manager: Some(manager.to_owned()),
+                operation: Some("Apply".to_owned()),
                 ..ManagedFieldsEntry::default()
             }]),
             ..ObjectMeta::default()
         };
-        assert!(is_ours(&meta(MANAGER, MANAGER), MANAGED_BY));
-        assert!(!is_ours(&meta(MANAGER, "another"), MANAGED_BY));
-        assert!(!is_ours(&meta("another", MANAGER), MANAGED_BY));
-        assert!(!is_ours(&ObjectMeta::default(), MANAGED_BY));
         let holds =
             |meta: &ObjectMeta| [Proof::Written, Proof::Labelled, Proof::Chart].map(|p| p.holds(meta));
         assert_eq!(holds(&meta(MANAGER, MANAGER)), [true, true, false]);

@@ -126,8 +126,7 @@ fn candidates_belong_to_exporters(seen: &Seen<'_>) -> Vec<Note> {
 }
 
 fn candidates_are_in_order(seen: &Seen<'_>) -> Vec<Note> {
-    let key = |c: &Candidate| (c.tier, c.cluster.clone(), c.path.clone());
-    let unordered = seen.imports().filter(|import| !import.candidates.is_sorted_by(|a, b| key(a) < key(b)));
+    let unordered = seen.imports().filter(|import| !import.candidates.is_sorted_by(|a, b| a < b));
     unordered.map(|import| error(&import.service, "its candidates are out of order or twice")).collect()
 }
 

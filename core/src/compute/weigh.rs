@@ -85,7 +85,7 @@ fn chosen(places: Vec<places::Weighed<'_>>) -> Vec<Candidate> {
             Outcome::BehindGateway | Outcome::Rejected(_) => None,
         })
         .collect();
-    candidates.sort_by(|a, b| (a.tier, &a.cluster, &a.path).cmp(&(b.tier, &b.cluster, &b.path)));
+    candidates.sort();
     candidates
 }
 

@@ -7,9 +7,10 @@ use super::schema::Missing;
 use super::seen::{Kind, Owner};
 use crate::desired::{MANAGED_BY, MANAGER};
 use crate::lease::Leadership;
+use crate::ours::is_ours;
 use http::Request;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
@@ -220,7 +221,7 @@ pub(super) async fn disown(client: &Client, leadership: &Leadership) -> Result<(
     let Some((api, _)) = properties_of(client).await? else { return Ok(()) };
     for name in [CLUSTER, CLUSTERSET] {
         let Some(found) = ask(api.get_opt(name)).await? else { continue };
-        if !is_ours(&found.metadata) {
+        if !is_ours(&found.metadata, MANAGED_BY) {
             continue;
         }
         if !leadership.may_write() {
@@ -232,15 +233,6 @@ pub(super) async fn disown(client: &Client, leadership: &Leadership) -> Result<(
         ask(api.delete(name, &params)).await?;
     }
     Ok(())
-}
-
-/// Whether we made a property: it has our label, and we applied it.
-fn is_ours(property: &ObjectMeta) -> bool {
-    let labelled = property.labels.as_ref().and_then(|l| l.get(MANAGED_BY)).is_some_and(|v| v == MANAGER);
-    let applied = |e: &ManagedFieldsEntry| {
-        e.manager.as_deref() == Some(MANAGER) && e.operation.as_deref() == Some("Apply")
-    };
-    labelled && property.managed_fields.iter().flatten().any(applied)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 
 use crate::config::Outbound;
 use crate::desired::{Sources, family_of};
-use sealane_core::name::{ClusterName, Hostname, PortName, TopologyName};
-use sealane_core::service::{InternalTrafficPolicy, IpFamily, Port, ServiceType};
+use sealane_core::name::{ClusterName, EndpointId, Hostname, PortName, TopologyName};
+use sealane_core::service::{InternalTrafficPolicy, IpFamily, ServiceType};
 use sealane_core::view::{Candidate, Path, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,7 +31,8 @@ pub struct Place {
     pub node: Option<String>,
 }
 
-/// The places of an import, in order; and the clusters that have places which only gateways reach.
+/// The places of an import, in order; and the clusters that have places which only gateways reach. Of this cluster's own
+/// the import has what the catalog knows, but for the node.
 #[must_use]
 pub fn places(
     sources: &Sources,
@@ -39,11 +40,13 @@ pub fn places(
     own: &ClusterName,
 ) -> (Vec<Place>, BTreeSet<ClusterName>) {
     let import = &outbound.import;
-    let mut behind = BTreeSet::new();
-    let mut places = if import.clusters.contains(own) { local(sources, outbound, own) } else { Vec::new() };
-    for candidate in import.candidates.iter().filter(|c| c.cluster != *own) {
-        match remote(candidate) {
-            Some(place) => places.push(place),
+    let shard = sources.common.catalog.shards.get(&import.service);
+    let node = |id: &EndpointId| shard.and_then(|shard| shard.backends.get(id)?.node.clone());
+    let (mut places, mut behind) = (Vec::new(), BTreeSet::new());
+    for candidate in &import.candidates {
+        match place(candidate) {
+            Some((id, place)) if candidate.cluster == *own => places.push(Place { node: node(id), ..place }),
+            Some((_, place)) => places.push(place),
             None => drop(behind.insert(candidate.cluster.clone())),
         }
     }
@@ -52,41 +55,20 @@ pub fn places(
     (places, behind)
 }
 
-/// This cluster's own endpoints, as it knows them itself: they are right with the store away, too.
-fn local(sources: &Sources, outbound: &Outbound, own: &ClusterName) -> Vec<Place> {
-    let Some(shard) = sources.common.catalog.shards.get(&outbound.import.service) else { return Vec::new() };
-    let Ok(spec) = &shard.export.spec else { return Vec::new() };
-    let same = |a: &Port, b: &Port| (&a.name, a.protocol, a.port) == (&b.name, b.protocol, b.port);
-    let ports = outbound.import.ports.iter().filter(|port| spec.ports.iter().any(|mine| same(port, mine)));
-    let exposed: BTreeSet<&PortName> = ports.map(|port| &port.name).collect();
-    let ready = shard.backends.values().filter(|b| b.endpoint.ready);
-    let place = |backend: &crate::catalog::Backend| {
-        let endpoint = &backend.endpoint;
-        let ports = endpoint.ports.iter().filter(|(name, _)| exposed.contains(name));
-        Place {
-            tier: Tier::Local,
-            cluster: own.clone(),
-            address: endpoint.address,
-            ports: ports.map(|(name, port)| (name.clone(), *port)).collect(),
-            zone: endpoint.locality.zone.clone(),
-            hostname: endpoint.hostname.clone(),
-            node: backend.node.clone(),
-        }
-    };
-    ready.map(place).filter(|p| !p.ports.is_empty() || exposed.is_empty()).collect()
-}
-
-fn remote(candidate: &Candidate) -> Option<Place> {
+fn place(candidate: &Candidate) -> Option<(&EndpointId, Place)> {
     match &candidate.path {
-        Path::Direct { address, ports, locality, hostname, .. } => Some(Place {
-            tier: candidate.tier,
-            cluster: candidate.cluster.clone(),
-            address: *address,
-            ports: ports.clone(),
-            zone: locality.zone.clone(),
-            hostname: hostname.clone(),
-            node: None,
-        }),
+        Path::Direct { id, address, ports, locality, hostname, .. } => {
+            let place = Place {
+                tier: candidate.tier,
+                cluster: candidate.cluster.clone(),
+                address: *address,
+                ports: ports.clone(),
+                zone: locality.zone.clone(),
+                hostname: hostname.clone(),
+                node: None,
+            };
+            Some((id, place))
+        }
         Path::Gateway { .. } => None,
     }
 }

@@ -6,6 +6,7 @@
 
 use super::derived;
 use crate::desired::{Condition, MANAGED_BY, MANAGER, SLICE_MANAGER, SLICE_SERVICE};
+use crate::ours;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use sealane_core::identity::FederationId;
 use sealane_core::name::{Namespace, ServiceKey, ServiceName};
@@ -247,15 +248,8 @@ pub fn service_of(kind: Kind, meta: &ObjectMeta) -> Option<ServiceKey> {
     known.find(|service| derived::name(service) == derived).or(label)
 }
 
-fn is_ours(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply")
-}
-
 fn part_of(entry: &ManagedFieldsEntry) -> Part {
-    match entry.subresource.as_deref() {
-        Some("status") => Part::Status,
-        _ => Part::Main,
-    }
+    if ours::is_of_status(entry) { Part::Status } else { Part::Main }
 }
 
 /// Who writes the main part.
@@ -265,16 +259,15 @@ fn writers(entries: &[ManagedFieldsEntry]) -> impl Iterator<Item = String> {
 }
 
 fn owner(kind: Kind, meta: &ObjectMeta, entries: &[ManagedFieldsEntry]) -> Owner {
-    if !entries.iter().any(|e| is_ours(e) && part_of(e) == Part::Main) {
-        let writers = entries.iter().filter_map(|e| e.manager.clone());
-        let mut writers: Vec<String> = writers.collect();
-        writers.sort();
-        writers.dedup();
-        return Owner::Foreign(writers);
-    }
     let label = if kind == Kind::Slice { SLICE_MANAGER } else { MANAGED_BY };
-    let labelled = meta.labels.as_ref().and_then(|l| l.get(label)).is_some_and(|v| v == MANAGER);
-    if labelled { Owner::Ours } else { Owner::Unlabelled }
+    if ours::is_ours(meta, label) {
+        Owner::Ours
+    } else if ours::is_made(meta) {
+        Owner::Unlabelled
+    } else {
+        let writers: BTreeSet<String> = entries.iter().filter_map(|e| e.manager.clone()).collect();
+        Owner::Foreign(writers.into_iter().collect())
+    }
 }
 
 /// Who writes the status beside us. The API server does not record who writes an object none of whose fields anybody
@@ -294,7 +287,7 @@ fn status_writers(entries: &[ManagedFieldsEntry], conditions: bool) -> Vec<Strin
 /// What our entries own of an object.
 fn project_all(object: &Value, entries: &[ManagedFieldsEntry], part: Part) -> Value {
     let mut owned = Value::Object(Map::new());
-    for entry in entries.iter().filter(|e| is_ours(e) && part_of(e) == part) {
+    for entry in entries.iter().filter(|e| ours::is_applied(e) && part_of(e) == part) {
         if let Some(Value::Object(fields)) = entry.fields_v1.as_ref().map(|f| &f.0) {
             merge(&mut owned, project(object, fields));
         }
