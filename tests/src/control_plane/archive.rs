@@ -43,9 +43,8 @@ impl ControlPlane {
         let mut server = Program::new(lab.launcher().logs(), name.clone(), binary, words);
         server.start()?;
         let authority = self.authority();
-        let looked = until(&format!("{name} is ready"), READY, async || {
-            ask::ready(address, &authority).await.map(Some)
-        });
+        let what = format!("{name} is ready");
+        let looked = until(&what, READY, async || ask::ready(address, &authority).await.map(Some));
         looked.await.with_context(|| server.tail())?;
         Ok(Archive { plane: self, kubeconfig, _server: server })
     }

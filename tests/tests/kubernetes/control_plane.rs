@@ -29,7 +29,8 @@ fn an_api_server_keeps_what_it_holds_and_refuses_who_may_not() {
         );
 
         // What was before its start the archive knows, and it alone.
-        let since = format!("/api/v1/namespaces/shop/configmaps?watch=1&timeoutSeconds=2&resourceVersion={before}");
+        let since =
+            format!("/api/v1/namespaces/shop/configmaps?watch=1&timeoutSeconds=2&resourceVersion={before}");
         let known = east.kubectl(&["get", "--raw", &since]).await;
         assert!(!known.is_ok_and(|known| known.contains(r#""name":"a""#)));
         let archive = east.archive(lab).await?;

@@ -403,7 +403,8 @@ fn who_keeps_changing_what_is_ours_is_answered_ever_more_seldom_and_told() {
             theirs += 1;
             // Never what it is.
             let seconds = 100 + theirs;
-            let patch = json!({"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}}}).to_string();
+            let patch = json!({"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}}})
+                .to_string();
             let words = ["patch", "serviceimport/web", "--namespace=shop", "--type=merge", "--patch", &patch];
             bench.plane.kubectl(&words).await?;
         }

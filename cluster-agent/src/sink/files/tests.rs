@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Common;
-use crate::desired::Edition;
 use crate::config::tests::{World, catalog, exported, gateway_candidate, held, import, name, peer, shard};
+use crate::desired::Edition;
 use sealane_core::command::{Refusal, RefusalCode};
 use sealane_core::view::{Conflict, ConflictField, ExportStatus, Tier, ViewItem, ViewKey};
 use std::sync::Arc;
@@ -11,7 +11,12 @@ const NOW: Millis = Millis(1_767_323_045_000);
 
 fn sources(world: &mut World, refused: &BTreeMap<ServiceKey, Refusal>) -> Sources {
     let common = Arc::new(world.make(&Common::default()));
-    Sources { common, exports: world.held.items.clone(), refused: Arc::new(refused.clone()), confirmed: Edition::all(&world.catalog.shards) }
+    Sources {
+        common,
+        exports: world.held.items.clone(),
+        refused: Arc::new(refused.clone()),
+        confirmed: Edition::all(&world.catalog.shards),
+    }
 }
 
 fn make(
@@ -174,8 +179,12 @@ fn what_follows_is_what_is_made_anew_and_only_what_changed_is_touched() {
     let none = BTreeMap::new();
     let follow = |desired: &mut Desired, world: &mut World, refused: &BTreeMap<ServiceKey, Refusal>| {
         let common = Arc::new(world.make(&desired.sources.common));
-        let sources =
-            Sources { common, exports: world.held.items.clone(), refused: Arc::new(refused.clone()), confirmed: Edition::all(&world.catalog.shards) };
+        let sources = Sources {
+            common,
+            exports: world.held.items.clone(),
+            refused: Arc::new(refused.clone()),
+            confirmed: Edition::all(&world.catalog.shards),
+        };
         let touched = desired.follow(sources, &transitions, NOW).unwrap();
         assert_eq!(*desired.output(), make(world, refused, &transitions, NOW));
         touched.into_iter().collect::<Vec<_>>()

@@ -225,7 +225,9 @@ impl Conductor {
                 self.learnt.remove(&service);
             }
             let fought_over = self.paces.hold(&service, &mut effects, now);
-            effects.extend(fought_over.iter().filter_map(|target| contested::note(&scene, target)).map(Effect::Tell));
+            effects.extend(
+                fought_over.iter().filter_map(|target| contested::note(&scene, target)).map(Effect::Tell),
+            );
             let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
             effects.retain(|effect| match effect {
                 Effect::Tell(note) => limiter.is_news(note, now),
@@ -336,8 +338,9 @@ impl Conductor {
 
     /// What is so now, as metrics show it.
     pub(super) fn counted(&self, now: Instant) -> Now {
+        let objects: BTreeSet<&ObjectKey> = self.paces.fought_over(now).map(|(key, _)| key).collect();
         let mut contested = BTreeMap::new();
-        for (key, _) in self.paces.fought_over(now) {
+        for key in objects {
             *contested.entry(key.kind).or_default() += 1;
         }
         Now {

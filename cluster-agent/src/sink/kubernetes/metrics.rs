@@ -45,7 +45,7 @@ impl SinkMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let conditions = "Conditions of our imports and of exports, by where they stand";
         registry.register("conditions", conditions, self.conditions.clone());
-        let contested = "Parts of objects that somebody else keeps changing";
+        let contested = "Objects that somebody else keeps changing";
         registry.register("contested_objects", contested, self.contested.clone());
         let repairs = "Writes that put back what somebody else had changed or removed";
         registry.register("repairs", repairs, self.repairs.clone());
@@ -126,7 +126,10 @@ mod tests {
             "conditions{kind=\"ServiceImport\",type=\"Ready\",status=\"False\",reason=\"Failed\"} 7",
             "contested_objects{kind=\"EndpointSlice\"} 1",
         ];
-        assert_eq!(shown(), ([now, counted].concat().iter().map(|s| (*s).to_owned()).collect(), ["ServiceExport"].into()));
+        assert_eq!(
+            shown(),
+            ([now, counted].concat().iter().map(|s| (*s).to_owned()).collect(), ["ServiceExport"].into())
+        );
         metrics.tell(Now::default());
         assert_eq!(shown(), (counted.map(str::to_owned).to_vec(), [].into()));
     }

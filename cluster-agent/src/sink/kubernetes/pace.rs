@@ -78,10 +78,7 @@ impl Paces {
     /// The objects whose main part is kept back because somebody else keeps changing it.
     pub(super) fn contested(&self, effects: &[Effect], now: Instant) -> BTreeSet<ObjectKey> {
         let held = effects.iter().filter(|effect| self.contest(effect, now).is_some());
-        held.filter_map(Effect::target)
-            .filter(|(_, part)| *part == Part::Main)
-            .map(|(key, _)| key)
-            .collect()
+        held.filter_map(Effect::target).filter(|(_, part)| *part == Part::Main).map(|(key, _)| key).collect()
     }
 
     /// Until when a step is kept back because somebody else keeps changing what it writes.
@@ -98,7 +95,8 @@ impl Paces {
         now: Instant,
     ) -> Vec<Target> {
         let rests = self.refused.get(service);
-        let refused = |target: &Target| rests?.get(target).map(|rest| rest.until).filter(|until| *until > now);
+        let refused =
+            |target: &Target| rests?.get(target).map(|rest| rest.until).filter(|until| *until > now);
         let until = |effect: &Effect| {
             let target = effect.target()?;
             let until = refused(&target).max(self.contest(effect, now))?;

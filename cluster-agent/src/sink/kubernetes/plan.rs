@@ -461,7 +461,8 @@ impl Planner<'_> {
                 condition["observedGeneration"] = Value::Null;
             }
         }
-        body["import"] = json!(self.import.map(|digest| format!("{digest:x}")).filter(|_| key.kind == Kind::Import));
+        body["import"] =
+            json!(self.import.map(|digest| format!("{digest:x}")).filter(|_| key.kind == Kind::Import));
         Digest::of(key.kind, Part::Status, &body)
     }
 

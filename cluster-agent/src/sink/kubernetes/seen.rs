@@ -226,9 +226,8 @@ fn endpoints(slice: &Value) -> Vec<Value> {
 #[must_use]
 pub fn service_of(kind: Kind, meta: &ObjectMeta) -> Option<ServiceKey> {
     let namespace = Namespace::parse(meta.namespace.as_deref()?).ok()?;
-    let service = |name: &str| {
-        Some(ServiceKey { namespace: namespace.clone(), name: ServiceName::parse(name).ok()? })
-    };
+    let service =
+        |name: &str| Some(ServiceKey { namespace: namespace.clone(), name: ServiceName::parse(name).ok()? });
     if matches!(kind, Kind::Import | Kind::Export) {
         return service(meta.name.as_deref()?);
     }

@@ -9,9 +9,9 @@ use crate::config::Outbound;
 use crate::desired::{
     MANAGER, SLICE_MANAGER, SLICE_SERVICE, SLICE_SOURCE, family_of, slice_name, slice_ports,
 };
+use pack::{Packs, pack};
 use sealane_core::name::{ClusterName, PortName};
 use sealane_core::service::{IpFamily, ServiceType};
-use pack::{Packs, pack};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -68,7 +68,8 @@ pub fn slices(outbound: &Outbound, places: &[Place], derived: &str, scene: &Scen
     for (group, places) in &groups {
         let (base, hints) = (base(outbound, group), hints.filter(|_| group.chosen));
         // An endpoint is its address: of two that share one the first is meant.
-        let places: BTreeMap<IpAddr, &Place> = places.iter().rev().map(|place| (place.address, *place)).collect();
+        let places: BTreeMap<IpAddr, &Place> =
+            places.iter().rev().map(|place| (place.address, *place)).collect();
         let wanted: BTreeSet<IpAddr> = places.keys().copied().collect();
         for (number, addresses) in pack(&there(scene, &base), &wanted) {
             let held = addresses.iter().filter_map(|address| places.get(address));
@@ -188,7 +189,8 @@ mod tests {
         for at in [0, 1, 10] {
             assert_eq!(number("web-west-abc", &name("web-west-abc", at)), Some(at));
         }
-        for other in ["web-west-abd", "web-west-abc-", "web-west-abc-x", "web-west-abc-0", "web-west-abc-1-1"] {
+        for other in ["web-west-abd", "web-west-abc-", "web-west-abc-x", "web-west-abc-0", "web-west-abc-1-1"]
+        {
             assert_eq!(number("web-west-abc", other), None, "{other}");
         }
     }

@@ -212,7 +212,10 @@ async fn a_directory_that_goes_is_an_error_and_not_an_empty_cluster() {
     assert_eq!(told(vec![next().await]).0, ["-Pod shop/web-0"]);
 
     fs::rename(&directory, parent.path().join("elsewhere")).unwrap();
-    assert!(matches!(next().await, SourceEvent::Unavailable(why) if !why.is_empty()), "and nothing was removed");
+    assert!(
+        matches!(next().await, SourceEvent::Unavailable(why) if !why.is_empty()),
+        "and nothing was removed"
+    );
 }
 
 /// A directory as the README gives it, relative to where the agent was started.

@@ -138,11 +138,18 @@ mod tests {
         let last = start + Duration::from_secs(243);
         assert!(contests.is_fought_over(&target("web"), last));
         assert_eq!(contests.fought_over(last).count(), 1);
-        assert_eq!(contests.until(&target("web"), content("b"), last), None, "what is wanted now does not wait");
+        assert_eq!(
+            contests.until(&target("web"), content("b"), last),
+            None,
+            "what is wanted now does not wait"
+        );
         assert_eq!(contests.until(&target("cart"), content("a"), last), None);
 
         let quiet = last + QUIET;
-        assert_eq!((contests.is_fought_over(&target("web"), quiet), contests.fought_over(quiet).count()), (false, 0));
+        assert_eq!(
+            (contests.is_fought_over(&target("web"), quiet), contests.fought_over(quiet).count()),
+            (false, 0)
+        );
         assert_eq!(fight(&mut contests, quiet, 4), [0, 1, 3, 7], "it begins anew");
     }
 

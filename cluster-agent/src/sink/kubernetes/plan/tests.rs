@@ -50,7 +50,12 @@ fn at(cluster: &str, address: &str, ports: &[(&str, u16)]) -> Candidate {
 fn sources_of(items: Vec<ViewItem>, shards: &[(&str, crate::catalog::Shard)]) -> Sources {
     let mut world = World::new(held(7, items), catalog(shards));
     let common = Arc::new(world.make(&Common::default()));
-    Sources { common, exports: world.held.items.clone(), refused: Arc::default(), confirmed: Edition::all(&world.catalog.shards) }
+    Sources {
+        common,
+        exports: world.held.items.clone(),
+        refused: Arc::default(),
+        confirmed: Edition::all(&world.catalog.shards),
+    }
 }
 
 /// A service that only others export.
@@ -723,7 +728,7 @@ fn a_condition_says_nothing_of_a_generation_that_the_store_has_not_acknowledged(
     let edited = |generation: i64, confirmed: i64| {
         let mut sources = here_too(true, |_| {});
         let mut catalog = crate::catalog::Catalog::clone(&sources.common.catalog);
-        let mut web = crate::catalog::Shard::clone(&catalog.shards[&name("shop/web")]);
+        let mut web = crate::catalog::Shard::clone(&catalog.shards[&name::<ServiceKey>("shop/web")]);
         web.generation = Some(confirmed);
         sources.confirmed.insert(name("shop/web"), Edition::of(&web));
         web.generation = Some(generation);
@@ -739,7 +744,11 @@ fn a_condition_says_nothing_of_a_generation_that_the_store_has_not_acknowledged(
     settle(&mut api, &edited(1, 1), &setting, &mut learnt);
     assert_eq!(said(&api), ["Valid=True@1", "Ready=True@1", "Conflict=False@1"]);
     settle(&mut api, &edited(2, 1), &setting, &mut learnt);
-    assert_eq!(said(&api), ["Valid=True@2", "Ready=True@1", "Conflict=False@1"], "it was ready, and still is");
+    assert_eq!(
+        said(&api),
+        ["Valid=True@2", "Ready=True@1", "Conflict=False@1"],
+        "it was ready, and still is"
+    );
     settle(&mut api, &edited(2, 2), &setting, &mut learnt);
     assert_eq!(said(&api), ["Valid=True@2", "Ready=True@2", "Conflict=False@2"]);
 }

@@ -143,7 +143,9 @@ fn who_writes_a_status_is_told_even_where_the_api_server_does_not_record_it() {
 fn an_object_is_about_its_service_whatever_became_of_its_label() {
     let meta = |name: &str, label: Option<&str>, owner: Option<(&str, &str)>| -> ObjectMeta {
         let labels = label.map(|label| serde_json::json!({ SLICE_SERVICE: label }));
-        let owner = owner.map(|(kind, name)| serde_json::json!([{ "apiVersion": "v", "kind": kind, "name": name, "uid": "u" }]));
+        let owner = owner.map(
+            |(kind, name)| serde_json::json!([{ "apiVersion": "v", "kind": kind, "name": name, "uid": "u" }]),
+        );
         let meta = serde_json::json!({ "name": name, "namespace": "shop", "labels": labels, "ownerReferences": owner });
         serde_json::from_value(meta).unwrap()
     };
@@ -151,7 +153,10 @@ fn an_object_is_about_its_service_whatever_became_of_its_label() {
     let derived = derived::name(&ServiceKey::parse("shop/web-shop").unwrap());
     let slice = |label| of(Kind::Slice, meta("web-shop-west-abcdefghij", label, Some(("Service", &derived))));
     let web = Some("shop/web-shop".to_owned());
-    assert_eq!([slice(Some("web-shop")), slice(None), slice(Some("web"))], [web.clone(), web.clone(), web.clone()]);
+    assert_eq!(
+        [slice(Some("web-shop")), slice(None), slice(Some("web"))],
+        [web.clone(), web.clone(), web.clone()]
+    );
     let owned = |kind, label| of(kind, meta("x", label, Some(("ServiceImport", "web-shop"))));
     assert_eq!([owned(Kind::Slice, None), owned(Kind::Service, Some("other"))], [web.clone(), web.clone()]);
     assert_eq!(of(Kind::Slice, meta("x", Some("web-shop"), None)), web);

@@ -19,8 +19,11 @@ pub(super) fn pack(there: &Packs, wanted: &BTreeSet<IpAddr>) -> Packs {
     let (mut packs, mut lost) = (Packs::new(), BTreeSet::new());
     for (number, held) in there {
         let stay = held.iter().filter(|address| wanted.contains(address));
-        let kept: BTreeSet<IpAddr> = stay.copied().filter(|address| homeless.contains(address)).take(MOST).collect();
-        kept.iter().for_each(|address| drop(homeless.remove(address)));
+        let kept: BTreeSet<IpAddr> =
+            stay.copied().filter(|address| homeless.contains(address)).take(MOST).collect();
+        for address in &kept {
+            homeless.remove(address);
+        }
         if kept.len() < held.len() {
             lost.insert(*number);
         }

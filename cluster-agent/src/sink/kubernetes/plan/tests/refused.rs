@@ -19,7 +19,12 @@ pub(super) fn show(conductor: &mut Conductor, api: &Api, key: &ObjectKey) {
 }
 
 /// Takes one round of steps; what is refused by kind and verb is answered as the API server would.
-pub(super) fn round(conductor: &mut Conductor, api: &mut Api, refuses: &str, now: Instant) -> Option<Vec<String>> {
+pub(super) fn round(
+    conductor: &mut Conductor,
+    api: &mut Api,
+    refuses: &str,
+    now: Instant,
+) -> Option<Vec<String>> {
     let (service, effects) = conductor.next(&setting(), now)?;
     let (mut outcomes, mut steps, mut unwritten) = (Vec::new(), Vec::new(), BTreeSet::new());
     for effect in effects {
