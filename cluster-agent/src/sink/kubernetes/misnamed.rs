@@ -104,7 +104,14 @@ fn steps(key: &ObjectKey, seen: &Seen, setting: &Setting) -> Vec<Effect> {
     body["kind"] = json!(Kind::Export.as_str());
     body["metadata"] = json!({ "name": key.name, "namespace": key.namespace.as_str() });
     let over = Some(seen.resource_version.clone());
-    let mut effects = vec![Effect::Apply(Apply { key: key.clone(), part: Part::Status, body, digest, over })];
+    let mut effects = vec![Effect::Apply(Apply {
+        key: key.clone(),
+        part: Part::Status,
+        body,
+        digest,
+        content: digest,
+        over,
+    })];
     let [valid, _] = conditions;
     let same =
         |c: &Condition| (&c.kind, &c.status, &c.message) == (&valid.kind, &valid.status, &valid.message);
