@@ -4,8 +4,8 @@
 //! over before another replica may begin one. The holder's right ends by its own monotonic clock, one write before the
 //! Lease does; another replica takes the Lease only after it saw it unchanged for its whole duration by a clock of its own.
 //! A holder that was stopped for a while (SIGSTOP) finds its right over when it goes on. From a process that is known to be
-//! dead ([`Name`]) the Lease is taken at once: the one request that the API server may still be at when its connection ends
-//! is of a lower revision than what is written after it, and is written over when the watch tells of it.
+//! dead ([`Name`]) the Lease is taken at once: requests that the API server may still be at when its connection ends are
+//! bound to the versions that they change, and what they make is put right when the watch tells of it.
 //!
 //! While no other holder is seen the *term* lasts, also when the right to write does not: an API server that is away for
 //! everybody does not end the catalog session.

@@ -12,6 +12,8 @@ pub enum Unreached {
     NoGateway,
     /// They serve none of the import's ports.
     NoPort,
+    /// Their cluster is withdrawn.
+    ClusterWithdrawn,
 }
 
 impl Unreached {
@@ -21,6 +23,7 @@ impl Unreached {
         match self {
             Unreached::NoGateway => "NoGateway",
             Unreached::NoPort => "NoPort",
+            Unreached::ClusterWithdrawn => "ClusterWithdrawn",
         }
     }
 
@@ -35,6 +38,9 @@ impl Unreached {
                 "{clusters}: its endpoints serve none of the import's ports ({}); let its Service have one of them, by \
                  name, protocol and number, and its pods the target port",
                 ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            Unreached::ClusterWithdrawn => format!(
+                "{clusters}: withdrawn, because nothing is heard of it; its endpoints are back when it is"
             ),
         }
     }

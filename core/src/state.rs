@@ -101,7 +101,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            services: 5_000,
+            services: 10_000,
             endpoints: 1_000,
             ports: 100,
             label_bytes: 64 * 1024,

@@ -571,7 +571,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
 
 /// An import.
 pub fn import() -> impl Strategy<Value = Import> {
-    let whys = select(vec![Unreached::NoGateway, Unreached::NoPort]);
+    let whys = select(vec![Unreached::NoGateway, Unreached::NoPort, Unreached::ClusterWithdrawn]);
     let unreached = btree_map(label(), whys, 0..3);
     (service(), export_spec(), btree_set(label(), 0..3), vec(candidate(), 0..3), unreached).prop_map(
         |(service, spec, clusters, candidates, unreached)| Import {

@@ -57,13 +57,14 @@ pub(super) fn import(
     })
 }
 
-/// The exporters of which nothing is chosen, because a gateway or a port is missing.
+/// The exporters of which nothing is chosen, because a gateway or a port is missing or they are withdrawn.
 fn unreached(places: &[places::Weighed<'_>]) -> BTreeMap<ClusterName, Unreached> {
     let mut unreached: BTreeMap<ClusterName, Unreached> = BTreeMap::new();
     for place in places {
         let why = match place.outcome {
             Outcome::Rejected(Rejection::NoGateway) => Unreached::NoGateway,
             Outcome::Rejected(Rejection::NoPort) => Unreached::NoPort,
+            Outcome::Rejected(Rejection::ClusterWithdrawn) => Unreached::ClusterWithdrawn,
             _ => continue,
         };
         // The one with the right port lacks the gateway alone.

@@ -18,7 +18,7 @@ use sealane_core::view::{
 use std::sync::Arc;
 
 wire_enum!(Tier, wire::Tier, [Local, Remote, Avoided]);
-wire_enum!(Unreached, wire::Unreached, [NoGateway, NoPort]);
+wire_enum!(Unreached, wire::Unreached, [NoGateway, NoPort, ClusterWithdrawn]);
 wire_enum!(Standing, wire::Standing, [Live, Suspect, Withdrawn]);
 wire_enum!(
     ConflictField,

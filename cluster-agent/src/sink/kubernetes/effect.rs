@@ -18,6 +18,8 @@ pub enum Effect {
         key: ObjectKey,
         /// Its UID.
         uid: String,
+        /// The version that is not wanted: who took over meanwhile may have made it another one.
+        version: String,
         /// What it holds is wanted still, in slices that come before this step: where one of them could not be written
         /// this stays.
         moves: bool,

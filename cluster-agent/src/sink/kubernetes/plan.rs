@@ -77,6 +77,8 @@ struct Planner<'a> {
     wanted: BTreeSet<IpAddr>,
     /// What the import should be.
     import: Option<Digest>,
+    /// What stands in the way of the import, where something does.
+    in_the_way: Option<String>,
 }
 
 /// The steps for one service.
@@ -89,8 +91,9 @@ pub fn plan(
     learnt: &Learnt,
 ) -> Vec<Effect> {
     let (effects, kept, wanted) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (import, in_the_way) = (None, None);
     let mut planner =
-        Planner { sources, setting, service, scene, learnt, effects, kept, wanted, import: None };
+        Planner { sources, setting, service, scene, learnt, effects, kept, wanted, import, in_the_way };
     let stranger = match sources.import(service) {
         Some(outbound) => planner.import(outbound),
         None => None,
@@ -117,12 +120,7 @@ impl Planner<'_> {
         let key = self.key(Kind::Import, self.service.name.as_str());
         let scene = self.scene;
         let seen = scene.import();
-        let writers = match seen.map(|s| &s.owner) {
-            Some(Owner::Foreign(writers)) => Some(writers),
-            _ => self.learnt.foreign.get(&key),
-        };
-        if let Some(writers) = writers {
-            let message = foreign(&key, writers);
+        if let Some(message) = self.stranger(&key) {
             if let Some(seen) = seen {
                 self.tell(&key, seen, true, "ForeignObject", message.clone());
             }
@@ -139,9 +137,26 @@ impl Planner<'_> {
         };
         let service = self.derived_service(outbound, seen, &derived, &standing);
         self.slices(outbound, seen, service, &standing);
-        let ready = self.unrefused(standing.draft);
+        let ready = match self.in_the_way.take() {
+            Some(message) => Draft::new("Ready", "False", "Pending", message),
+            None => self.unrefused(standing.draft),
+        };
         self.import_status(outbound, &key, seen, ready);
         None
+    }
+
+    /// What to say of an object that is in the place of ours, if it is somebody else's: whatever it bears.
+    fn stranger(&self, key: &ObjectKey) -> Option<String> {
+        let writers = match self.scene.objects.get(key).map(|seen| &seen.owner) {
+            Some(Owner::Foreign(writers)) => Some(writers),
+            _ => self.learnt.foreign.get(key),
+        };
+        writers.map(|writers| foreign(key, writers))
+    }
+
+    /// The derived Service, if it is ours.
+    fn derived(&self, key: &ObjectKey) -> Option<&'_ Seen> {
+        self.scene.objects.get(key).filter(|seen| !matches!(seen.owner, Owner::Foreign(_)))
     }
 
     /// What the API server refuses is why an import is not ready, where nothing else is.
@@ -187,14 +202,12 @@ impl Planner<'_> {
             return Standing { draft, addresses: Vec::new(), families };
         }
         let pending = |message: String| Draft::new("Ready", "False", "Pending", message);
-        let seen = self.scene.objects.get(derived);
+        let seen = self.derived(derived);
         let addresses = match seen {
             Some(service) => derived::fitting(&service.addresses, &families),
             None => derived::fitting(&self.former(), &families),
         };
-        let in_the_way = self.learnt.foreign.iter().next();
         let draft = match (seen, &self.learnt.taken) {
-            _ if in_the_way.is_some() => pending(in_the_way.map(|(k, w)| foreign(k, w)).unwrap_or_default()),
             (Some(_), _) if addresses.len() == families.len() => unsupported.unwrap_or(ready),
             (None, Some(taken)) if *taken == addresses => pending(taken_message(taken)),
             _ => pending(WAITING.to_owned()),
@@ -248,7 +261,7 @@ impl Planner<'_> {
             [] => own.get(..1).unwrap_or_default(),
             some => some,
         };
-        let former = self.scene.objects.get(derived).map(|s| s.addresses.clone());
+        let former = self.derived(derived).map(|s| s.addresses.clone());
         let former = former.unwrap_or_else(|| self.former());
         let mut families: Vec<IpFamily> = Vec::new();
         for family in former.into_iter().map(family_of).chain(wanted.iter().copied()) {
@@ -273,7 +286,11 @@ impl Planner<'_> {
         standing: &Standing,
     ) -> Option<String> {
         let headless = outbound.import.service_type == ServiceType::Headless;
-        if headless || standing.families.is_empty() || self.learnt.foreign.contains_key(key) {
+        if headless || standing.families.is_empty() {
+            return None;
+        }
+        self.in_the_way = self.stranger(key);
+        if self.in_the_way.is_some() {
             return None;
         }
         let scene = self.scene;
@@ -283,7 +300,8 @@ impl Planner<'_> {
             && derived::fitting(&seen.addresses, &standing.families).is_empty()
         {
             // The first family of a Service can not change: it is made anew.
-            self.effects.push(Effect::Delete { key: key.clone(), uid: seen.uid.clone(), moves: false });
+            let (uid, version) = (seen.uid.clone(), seen.resource_version.clone());
+            self.effects.push(Effect::Delete { key: key.clone(), uid, version, moves: false });
             self.kept.insert(key.clone());
             return None;
         }
@@ -328,7 +346,11 @@ impl Planner<'_> {
         let newer = scene.of(Kind::Slice).any(|(_, seen)| self.ahead(seen));
         for slice in slices(outbound, &places, &derived, scene) {
             let key = self.key(Kind::Slice, &slice.name);
-            if self.learnt.foreign.contains_key(&key) || (newer && !scene.objects.contains_key(&key)) {
+            if let Some(message) = self.stranger(&key) {
+                self.in_the_way.get_or_insert(message);
+                continue;
+            }
+            if newer && !scene.objects.contains_key(&key) {
                 continue;
             }
             let body = json!({
@@ -402,8 +424,8 @@ impl Planner<'_> {
         let unwanted = |key: &ObjectKey| key.kind != Kind::Export && !self.kept.contains(key);
         let gone = scene.objects.iter().filter(|(key, seen)| unwanted(key) && ours(seen));
         let steps = gone.map(|(key, seen)| {
-            let (moves, uid) = (moves(key, seen), seen.uid.clone());
-            Effect::Delete { key: key.clone(), uid, moves }
+            let (uid, version) = (seen.uid.clone(), seen.resource_version.clone());
+            Effect::Delete { key: key.clone(), uid, version, moves: moves(key, seen) }
         });
         let steps: Vec<Effect> = steps.collect();
         self.effects.extend(steps);

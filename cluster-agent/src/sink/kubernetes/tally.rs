@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const OTHER: &str = "Other";
 const TYPES: [&str; 3] = ["Valid", "Ready", "Conflict"];
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
-const REASONS: [&str; 18] = [
+const REASONS: [&str; 21] = [
     "Valid",
     "NoService",
     "InvalidServiceType",
@@ -19,6 +19,9 @@ const REASONS: [&str; 18] = [
     "Pending",
     "Failed",
     "IPFamilyNotSupported",
+    "NoGateway",
+    "NoPort",
+    "ClusterWithdrawn",
     "NoConflicts",
     "PortConflict",
     "TypeConflict",
@@ -78,6 +81,7 @@ pub(super) fn count(standings: &mut Standings, key: &ObjectKey, seen: &Seen, com
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealane_core::reach::Unreached;
 
     #[test]
     fn labels_are_from_lists_and_several_reasons_count_each() {
@@ -99,6 +103,10 @@ mod tests {
                 ["ServiceExport", "Conflict", "True", "TypeConflict"],
             ]
         );
+        let unreached = [Unreached::NoGateway, Unreached::NoPort, Unreached::ClusterWithdrawn];
+        for reason in unreached.map(Unreached::reason) {
+            assert_eq!(listed(reason, &REASONS), reason);
+        }
         assert_eq!(labels(&condition("Mine", "Maybe", "x")), [["ServiceExport", "Other", "Other", "Other"]]);
     }
 }

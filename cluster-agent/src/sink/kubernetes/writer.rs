@@ -98,7 +98,10 @@ impl Writer {
             let (target, content) = (effect.target(), effect.content());
             let went = match effect {
                 Effect::Apply(apply) => self.apply(apply, &mut outcomes).await,
-                Effect::Delete { key, uid, .. } => self.delete(key, uid, &mut outcomes).await,
+                Effect::Delete { key, uid, version, .. } => {
+                    let this = Preconditions { uid: Some(uid), resource_version: Some(version) };
+                    self.delete(key, this, &mut outcomes).await
+                }
                 Effect::Tell(note) => {
                     self.teller.tell(&note).await;
                     Went::Well
@@ -192,8 +195,7 @@ impl Writer {
         Went::Badly
     }
 
-    async fn delete(&self, key: ObjectKey, uid: String, outcomes: &mut Vec<Outcome>) -> Went {
-        let this = Preconditions { uid: Some(uid), resource_version: None };
+    async fn delete(&self, key: ObjectKey, this: Preconditions, outcomes: &mut Vec<Outcome>) -> Went {
         let params = DeleteParams { preconditions: Some(this), ..DeleteParams::background() };
         match ask(self.resources.beside(&key).delete(&key.name, &params)).await {
             Ok(_) => {

@@ -5,6 +5,7 @@ use crate::command::CatalogChange;
 use crate::compute::explain;
 use crate::endpoint::Locality;
 use crate::name::NetworkName;
+use crate::reach::out_of_reach;
 use crate::report::{Outcome, Rejection};
 use crate::state::LaneVerdict::{Down, Up};
 use crate::testing::{World, endpoint, http, key, lanes, name, put, put_endpoints};
@@ -66,10 +67,15 @@ fn a_cluster_that_lapsed_and_is_outvoted_is_withdrawn_from_all_but_itself_and_th
     assert_eq!((peer.standing, peer.exports_to_us), (Standing::Withdrawn, true), "it is probed on");
     let import = world.import("east", "shop/cart").unwrap();
     assert!(import.clusters.contains(&name("west")), "and its export still counts");
+    let nowhere = out_of_reach(&import).unwrap();
+    assert_eq!(nowhere.reason, "ClusterWithdrawn");
+    assert!(nowhere.message.contains("west: withdrawn"), "{}", nowhere.message);
+    assert_eq!(out_of_reach(&world.import("far", "shop/cart").unwrap()), None);
     let report = explain(&world.state, world.id("east"), &key("shop/cart")).unwrap();
     assert_eq!(report.decisions[0].outcome, Outcome::Rejected(Rejection::ClusterWithdrawn));
     assert_eq!((report.exports[0].liveness.up, report.exports[0].liveness.down), (1, 2));
     world.revive("west");
+    assert_eq!(out_of_reach(&world.import("east", "shop/cart").unwrap()), None);
     assert_eq!(tiers(&world, "east"), west(Tier::Avoided));
     assert_eq!(tiers(&world, "edge"), west(Tier::Avoided));
 }

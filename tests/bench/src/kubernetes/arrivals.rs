@@ -2,7 +2,7 @@
 
 use super::services::{mcs, slices};
 use crate::listener::PROBE;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use kube::Client;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -67,10 +67,19 @@ impl Arrivals {
         while self.told.try_recv().is_ok() {}
     }
 
+    /// How many endpoints the measured Service had, one number for each change that was not forgotten and came by now.
+    pub(super) fn so_far(&mut self) -> Vec<usize> {
+        std::iter::from_fn(|| self.told.try_recv().ok()).map(|(_, count, _)| count).collect()
+    }
+
     /// When the measured Service first had so many endpoints, of what was not forgotten.
+    ///
+    /// # Errors
+    /// When they were taken away before.
     pub(super) async fn endpoints(&mut self, wanted: usize) -> Result<Instant> {
         loop {
             let (_, count, at) = self.told.recv().await.context("a bare watch ended")?;
+            ensure!(count > 0, "all endpoints were withdrawn");
             if count == wanted {
                 return Ok(at);
             }

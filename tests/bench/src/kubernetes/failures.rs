@@ -4,7 +4,7 @@ use super::{PATIENCE, Watchers, World, services, within};
 use crate::listener::PROBE;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// The time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -35,8 +35,8 @@ async fn api_server(world: &mut World, watchers: &mut Watchers, away: Duration) 
         }
         sleep(LOOK).await;
     }
-    let withdrawn = watchers.slice.endpoints(0);
-    ensure!(timeout(LOOK, withdrawn).await.is_err(), "the endpoints were withdrawn");
+    let told = watchers.slice.so_far();
+    ensure!(told.is_empty(), "the slices of east changed: {told:?} endpoints");
     world.west.plane.restart_server().await?;
     let [_, slice, proxy] = again(world, watchers).await?;
     let said = said.map_or("never".to_owned(), |s| format!("after {:.1} s", s.as_secs_f64()));
@@ -53,7 +53,6 @@ async fn api_server(world: &mut World, watchers: &mut Watchers, away: Duration) 
 async fn again(world: &mut World, watchers: &mut Watchers) -> Result<[Duration; 3]> {
     // The bare watch beside it may take longer to find its way back than the agents: it is not waited for.
     let count = world.next();
-    watchers.slice.forget();
     watchers.proxy.expect(count);
     let start = Instant::now();
     services::change(&world.west.client, PROBE, 1, count).await?;
@@ -69,6 +68,8 @@ async fn exporting_agent(world: &mut World, watchers: &mut Watchers) -> Result<S
     watchers.slice.forget();
     world.west.agent.take().context("the agent of west runs")?.kill();
     world.west.start().await?;
+    let told = watchers.slice.so_far();
+    ensure!(!told.contains(&0), "the endpoints were withdrawn: {told:?} endpoints");
     let [_, slice, proxy] = again(world, watchers).await?;
     Ok(format!(
         "nothing withdrawn; the first change after it said ready at the slice after {:.2} s, at the proxy after {:.2} s \
@@ -89,6 +90,8 @@ async fn importing_agent(world: &mut World, watchers: &mut Watchers) -> Result<S
     watchers.proxy = crate::listener::Listener::open(&world.east.listener().await?).await?;
     watchers.proxy.until_known(1, PATIENCE).await?;
     let known = killed.elapsed();
+    let told = watchers.slice.so_far();
+    ensure!(told.is_empty(), "the slices of east changed: {told:?} endpoints");
     let [_, slice, _] = again(world, watchers).await?;
     Ok(format!(
         "no slice changed; ready {:.2} s after the kill and with everything for a proxy that comes back after {:.2} s; the \

@@ -645,6 +645,38 @@ fn objects_of_others_are_neither_changed_nor_taken_over() {
 }
 
 #[test]
+fn what_others_made_is_not_taken_over_for_bearing_our_label() {
+    // As after a restore from a copy: our names, our labels, another manager.
+    for (kind, change) in
+        [(Kind::Service, None), (Kind::Slice, None), (Kind::Slice, Some(ServiceType::Headless))]
+    {
+        let wanted = sources(|web| web.service_type = change.unwrap_or(web.service_type));
+        let (mut api, mut learnt) = (Api::default(), Learnt::default());
+        settle(&mut api, &wanted, &setting(), &mut learnt);
+        let (key, ours) = api.objects.iter().find(|(key, _)| key.kind == kind).unwrap();
+        let (key, mut theirs) = (key.clone(), ours.clone());
+        theirs["metadata"].as_object_mut().unwrap().remove("managedFields");
+        api.objects.remove(&key);
+        api.others(&key, theirs);
+        let before = api.objects[&key].clone();
+        // It is not what it should be any more.
+        let newer = Setting { revision: Revision { generation: 1, index: 8 }, ..setting() };
+        let more = sources(|web| {
+            web.service_type = change.unwrap_or(web.service_type);
+            web.candidates.push(at("west", "10.2.0.2", &[("http", 8080)]));
+            web.ports.push(Port { name: name("more"), port: 81, ..port() });
+        });
+        settle(&mut api, &more, &newer, &mut learnt);
+        assert_eq!(api.objects[&key], before, "{kind:?} {change:?}");
+        let ready = &api.objects[&self::key(Kind::Import, "web")]["status"]["conditions"][0];
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("Pending")), "{kind:?}");
+        let message = ready["message"].as_str().unwrap();
+        assert!(message.contains("is not taken over") && message.contains(&key.name), "{message}");
+        assert!(api.told.iter().any(|(_, told)| told.contains("is not taken over")), "{:?}", api.told);
+    }
+}
+
+#[test]
 fn an_import_that_somebody_removed_comes_back_with_its_address() {
     let (mut api, mut learnt) = (Api::default(), Learnt::default());
     settle(&mut api, &sources(|_| {}), &setting(), &mut learnt);

@@ -67,8 +67,12 @@ async fn a_refused_step_keeps_back_only_what_depends_on_it() {
     let teller =
         Teller::new(resources.clone(), "replica", Arc::new(Mutex::new(Limiter::new(Instant::now()))));
     let writer = Writer { resources, teller, leadership: Leadership::alone() };
-    let delete =
-        |name: &str, moves| Effect::Delete { key: key(Kind::Slice, name), uid: "u".to_owned(), moves };
+    let delete = |name: &str, moves| Effect::Delete {
+        key: key(Kind::Slice, name),
+        uid: "u".to_owned(),
+        version: "1".to_owned(),
+        moves,
+    };
     let effects = vec![
         apply(key(Kind::Slice, "new"), Part::Main, None),
         apply(key(Kind::Import, "web"), Part::Status, Some("7")),

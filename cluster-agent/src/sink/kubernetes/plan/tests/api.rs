@@ -58,8 +58,9 @@ impl Api {
             Effect::Tell(note) => {
                 self.told.push((note.about.to_string(), format!("{}: {}", note.reason, note.message)))
             }
-            Effect::Delete { key, uid, .. } => {
-                assert_eq!(self.objects[&key]["metadata"]["uid"], json!(uid));
+            Effect::Delete { key, uid, version, .. } => {
+                let metadata = &self.objects[&key]["metadata"];
+                assert_eq!((&metadata["uid"], &metadata["resourceVersion"]), (&json!(uid), &json!(version)));
                 self.objects.remove(&key);
                 self.owned.retain(|(owned, _), _| *owned != key);
             }
