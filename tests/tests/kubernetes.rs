@@ -19,6 +19,8 @@ mod history;
 mod installed;
 #[path = "kubernetes/joining.rs"]
 mod joining;
+#[path = "kubernetes/lost_volume.rs"]
+mod lost_volume;
 #[path = "kubernetes/member.rs"]
 mod member;
 #[path = "kubernetes/outage.rs"]

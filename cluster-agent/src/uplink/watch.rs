@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-/// Messages that may wait for the connection; acknowledgements that find no room are dropped for later ones.
+/// Messages that may wait for the connection; acknowledgements that find no room are made again when there is some.
 const OUTGOING: usize = 4;
 
 /// What the loop needs.
@@ -98,12 +98,20 @@ impl WatchLoop {
         let call = timeout(OPENING, client.watch(ReceiverStream::new(requests))).await;
         let mut replies = call.map_err(|_| StreamError::Silent(OPENING))??.into_inner();
         let mut troubles = Troubles::of(&self.status);
+        // Whether there was no room for what was last applied.
+        let mut unsent = false;
         loop {
             let message = tokio::select! {
                 message = replies.message() => message?.ok_or(StreamError::Ended)?,
                 () = troubles.changed() => {
                     let revision = self.held.borrow().revision;
-                    applied(&sender, revision, troubles.say());
+                    unsent = !applied(&sender, revision, troubles.say());
+                    continue;
+                }
+                room = sender.reserve(), if unsent => {
+                    drop(room.map_err(|_| StreamError::Ended)?);
+                    let revision = self.held.borrow().revision;
+                    unsent = !applied(&sender, revision, troubles.say());
                     continue;
                 }
             };
@@ -114,7 +122,7 @@ impl WatchLoop {
                     let revision = held.revision;
                     self.status.watching(revision);
                     self.held.send_replace(held);
-                    applied(&sender, revision, troubles.say());
+                    unsent = !applied(&sender, revision, troubles.say());
                 }
                 Ok(Step::Resubscribe(reason)) => {
                     tracing::info!(reason, "resume refused, comparing digests");
@@ -171,10 +179,10 @@ impl Troubles {
     }
 }
 
-fn applied(sender: &mpsc::Sender<wire::WatchRequest>, revision: Revision, error: String) {
+/// Says what was applied, where there is room for it: there is none while the server has not read the last ones.
+fn applied(sender: &mpsc::Sender<wire::WatchRequest>, revision: Revision, error: String) -> bool {
     let applied = wire::Applied { revision: Some(revision.to_wire()), error };
-    // When there is no room the server has not read the last ones; a later one will tell it more.
-    let _ = sender.try_send(wire::WatchRequest { kind: Some(Request::Applied(applied)) });
+    sender.try_send(wire::WatchRequest { kind: Some(Request::Applied(applied)) }).is_ok()
 }
 
 async fn send(sender: &mpsc::Sender<wire::WatchRequest>, kind: Request) -> Result<(), StreamError> {

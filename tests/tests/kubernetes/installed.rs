@@ -2,6 +2,8 @@
 //! reached from pods of the other, and an uninstall leaves the clusters as they were.
 
 use crate::clusters::{POD, answers, exec};
+use crate::history::Change;
+use crate::lost_volume::lost_volume;
 use crate::snapshot::Snapshot;
 use crate::values::{Site, every_file};
 use anyhow::{Context, Result, ensure};
@@ -24,7 +26,7 @@ fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing()
     in_clusters(
         "an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing",
         async |place| {
-            let product = Product::of_this_build().await?;
+            let product = Product { servers: 3, ..Product::of_this_build().await? };
             let environment = Environment::prepared(place, &two(), &product).await?;
             furnish(&environment).await?;
             let (east, west) =
@@ -33,8 +35,14 @@ fn an_export_is_reached_from_the_other_cluster_and_an_uninstall_leaves_nothing()
             alive(&environment).await?;
             reached(&environment).await?;
             told(&environment).await?;
+            let [_, mut recording] = lost_volume(&environment).await?;
             // A cluster leaves as people are told to let it leave; the other one as badly as it can.
             environment.sealane("east", &["cluster", "remove", "west"]).await?;
+            until_true("what is taken away is recorded", PATIENCE, async || {
+                Ok(recording.changes()?.iter().any(Change::takes_away))
+            })
+            .await?;
+            drop(recording);
             crash(&environment, "east").await?;
             let site = |cluster| Site { environment: &environment, cluster };
             tokio::try_join!(

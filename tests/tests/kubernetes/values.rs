@@ -1,20 +1,15 @@
 //! Every values file of the charts, installed until all is ready, in a namespace that enforces `restricted`.
 
-use anyhow::{Context, Result, ensure};
-use sealane::local::wait::until_true;
+use anyhow::{Result, ensure};
 use sealane_tests::charts::golden::Golden;
 use sealane_tests::charts::{NAMESPACE, path};
 use sealane_tests::clusters::Environment;
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 const FEDERATION: &str = "sealane-federation";
 const CLUSTER: &str = "sealane-cluster";
 const AGENT: &str = "statefulset/sealane-agent";
 const SERVERS: &str = "statefulset/sealane-federation";
-/// How long a server may take to come back without its volume.
-const LOST: Duration = Duration::from_secs(90);
 /// Where a values file wants a machine for each pod: here is one for all. A rule about a label that no node has is met.
 const ONE_MACHINE: &str = "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=sealane.test/none";
 
@@ -71,37 +66,7 @@ async fn east(environment: &Environment) -> Result<()> {
     environment.rolled_out("east", "statefulset/sealane-gateway").await?;
     at.helm("upgrade", TWO_AGENTS, &[&format!("agent.{ONE_MACHINE}")]).await?;
     environment.rolled_out("east", AGENT).await?;
-    volume_lost(environment).await?;
     at.uninstall(&[CLUSTER, FEDERATION]).await
-}
-
-/// The server that founded the federation loses its volume: it joins as another, of the same federation, and nobody is
-/// withdrawn.
-async fn volume_lost(environment: &Environment) -> Result<()> {
-    let federation = status(environment).await?["status"]["federation"].clone();
-    let pod = ["delete", "--namespace", NAMESPACE, "--wait=false"];
-    for object in ["pvc/state-sealane-federation-0", "pod/sealane-federation-0"] {
-        environment.kubectl("east", &[&pod[..], &[object]].concat()).await?;
-    }
-    until_true("the server is back", LOST, async || {
-        let status = status(environment).await?;
-        let servers = status["servers"].as_array().context("no servers")?;
-        let ids: Vec<&Value> = servers.iter().map(|server| &server["id"]).collect();
-        ensure!(ids == [&json!(2), &json!(3), &json!(4)], "the servers are {ids:?}");
-        ensure!(status["status"]["server"] == 4 && status["status"]["leader"].is_u64(), "{status}");
-        Ok(true)
-    })
-    .await?;
-    let status = status(environment).await?;
-    ensure!(status["status"]["federation"] == federation, "another federation was founded: {status}");
-    let live = json!({"live": 1, "suspect": 0, "withdrawn": 0});
-    ensure!(status["status"]["clusters"] == live, "{status}");
-    environment.rolled_out("east", SERVERS).await
-}
-
-async fn status(environment: &Environment) -> Result<Value> {
-    let status = environment.sealane("east", &["status", "--output=json"]).await?;
-    serde_json::from_str(&status).context("the status is no JSON")
 }
 
 async fn west(environment: &Environment) -> Result<()> {
