@@ -111,7 +111,7 @@ async fn untouched(lab: &Lab, plane: &ControlPlane, asked: &[&str]) -> Result<()
     plane.apply(&pod.to_string()).await?;
     for (more, reason) in [
         (["--yes"], "run in the namespace shop, not in sealane-system: nothing was touched"),
-        (["--context=east"], "--kube-context names the context of --kubeconfig"),
+        (["--context=east"], "(--kube-context names the context of a kubeconfig)"),
     ] {
         let refused = lab.launcher().output(&[asked, &more].concat()).await?;
         let said = String::from_utf8_lossy(&refused.stderr);
