@@ -102,18 +102,17 @@ impl WatchLoop {
         let mut unsent = false;
         loop {
             let message = tokio::select! {
-                message = replies.message() => message?.ok_or(StreamError::Ended)?,
-                () = troubles.changed() => {
-                    let revision = self.held.borrow().revision;
-                    unsent = !applied(&sender, revision, troubles.say());
-                    continue;
-                }
+                message = replies.message() => Some(message?.ok_or(StreamError::Ended)?),
+                () = troubles.changed() => None,
                 room = sender.reserve(), if unsent => {
                     drop(room.map_err(|_| StreamError::Ended)?);
-                    let revision = self.held.borrow().revision;
-                    unsent = !applied(&sender, revision, troubles.say());
-                    continue;
+                    None
                 }
+            };
+            let Some(message) = message else {
+                let revision = self.held.borrow().revision;
+                unsent = !applied(&sender, revision, troubles.say());
+                continue;
             };
             let kind = message.kind.ok_or_else(|| StreamError::Protocol("an empty message".to_owned()))?;
             match receiver.on(kind) {
